@@ -1,0 +1,1 @@
+"""What decides: synchronous, pure; no clock, no I/O."""

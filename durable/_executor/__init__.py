@@ -1,0 +1,1 @@
+"""What acts: all awaits of the engine live here."""

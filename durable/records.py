@@ -1,0 +1,747 @@
+"""What is stored, and what passes the doors of a store.
+
+Plain frozen values. Everything that users wrote travels as bytes (JSON that was encoded by `codec`), so
+that no store needs to understand it. Times are integers: milliseconds since the epoch, or of duration.
+This module may not know a store, an executor, or how values are encoded.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+from attrs import frozen
+
+# ---------------------------------------------------------------- words
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def ended(self) -> bool:
+        """Whether a run with this status will never execute again."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SKIPPED})
+
+
+class StepKind(StrEnum):
+    """What a step does. A memo met again by a step of another kind is drift (`NondeterminismError`)."""
+
+    RUN = "run"
+    SLEEP = "sleep"
+    WAIT = "wait"
+    SIGNAL = "signal"
+    SEND = "send"
+    SEND_SIGNAL = "send_signal"
+    INVOKE = "invoke"
+    TIMEOUT = "timeout"
+    AI = "ai"
+
+
+class MemoState(Enum):
+    """What became of a step: the two results, and the two ways in which a result is given up."""
+
+    VALUE = 0
+    ERROR = 1
+    WITHDRAWN = 2  # its await was cancelled: it is never delivered
+    LATE = 3  # its await was cancelled after delivery, before the task had picked the result up
+
+
+class Effect(Enum):
+    """What a timer that is due, or an event that matches a wait, does to the run."""
+
+    RESUME = 0
+    CANCEL = 1
+
+
+class Cause(Enum):
+    """Why something that a run waited for is over."""
+
+    DUE = 0  # its time has come
+    EVENT = 1  # an event matched
+    CHILD = 2  # the run that it invoked has ended, or never came to be
+    SIGNAL = 3  # a signal was sent
+    REPLACED = 4  # another wait took the signal over
+    CONFLICT = 5  # another run already waits for the signal
+    PLACE = 6  # one more place was granted (concurrency)
+
+
+class Verb(Enum):
+    """What became of a plan."""
+
+    RUN = 0  # a run was created
+    BUFFERED = 1  # it was put into a buffer, which owns the run's id
+    SKIPPED = 2  # a run with status `skipped` was recorded: `reason`, and for a singleton its `holder`
+    DROPPED = 3  # nothing was recorded: `reason`
+    EXISTS = 4  # a latch holds it: `run` is the run that took the latch
+
+
+# ---------------------------------------------------------------- events
+
+
+@frozen
+class NewEvent:
+    """An event to be stored.
+
+    `once`: the pair (name, id) is accepted one time in 24 hours. Set where the sender gave the id.
+    """
+
+    id: str
+    name: str
+    ts: int
+    data: bytes
+    user: bytes | None = None
+    v: str | None = None
+    once: bool = False
+
+
+@frozen
+class StoredEvent:
+    """An event with its place `seq` in the one order that all events of a store have."""
+
+    seq: int
+    id: str
+    name: str
+    ts: int
+    received: int
+    data: bytes
+    user: bytes | None = None
+    v: str | None = None
+
+
+# ---------------------------------------------------------------- gates: what a plan asks for
+
+
+@frozen
+class Latch:
+    """Held from now for `hold` ms by the first run that asks for `key`."""
+
+    key: str
+    hold: int
+
+
+@frozen
+class Slot:
+    """One of the places of `gate`; `rule` names the limit in the registry. Asked for at every claim."""
+
+    gate: str
+    rule: str
+
+
+@frozen
+class Throttle:
+    """One passage through `gate` (GCRA); `rule` names limit, period and burst. Asked for once."""
+
+    gate: str
+    rule: str
+
+
+@frozen
+class Rate:
+    """At most `limit` acceptances of `key` in any rolling `period` ms; one more is dropped."""
+
+    key: str
+    limit: int
+    period: int
+
+
+@frozen
+class Debounce:
+    """Keep the last event of `key`; flush `period` ms after it, at most `timeout` ms after the first."""
+
+    key: str
+    period: int
+    timeout: int | None = None
+
+
+@frozen
+class Batch:
+    """Keep all events of `key`; flush at `size` of them, or `timeout` ms after the first."""
+
+    key: str
+    size: int
+    timeout: int
+
+
+@frozen
+class Singleton:
+    """One live run per `key`: the newcomer is skipped, or with `replace` the holder is cancelled."""
+
+    key: str
+    replace: bool = False
+
+
+@frozen
+class Rule:
+    """A limit that jobs name: read when work starts, so that a change holds for what is queued.
+
+    For a slot only `limit` counts. For a throttle: at once 1 + `burst`, then one per `period` / `limit` ms.
+    """
+
+    limit: int
+    period: int = 0
+    burst: int = 0
+
+
+# ---------------------------------------------------------------- what a run waits for
+
+
+@frozen
+class Timer:
+    """Something that falls due. `ref` is its name within the run; a second one of that name replaces it.
+
+    A retry carries the number of the `attempt` that it starts, and the `error` of the one before (an
+    encoded record); `started` is when the step began, for people.
+    """
+
+    ref: str
+    due: int
+    effect: Effect = Effect.RESUME
+    attempt: int = 0
+    error: bytes | None = None
+    kind: StepKind | None = None
+    started: int = 0
+
+
+@frozen
+class Wait:
+    """A run waits for an event `name`, for a signal, or for a child.
+
+    Exactly one of `event`, `signal`, `child` is set. Of events only those count whose sequence is greater
+    than the store's at the moment of registration; with `since_seq` or `since_ms`, stored events after
+    that sequence, or received at or after that time, are candidates besides.
+
+    Args:
+        ref: Its name within the run.
+        event: The exact event name.
+        path: The path in the event by which this wait is indexed, as text (``"data.order_id"``).
+        index: ``f"{path}={value}"`` for the value that it needs there, or ``""``: any event of the name.
+        condition: What is left to evaluate on those that the index finds, opaque to stores; ``None``:
+            nothing, the index decides.
+        signal: The signal's name.
+        replace: Take a pending wait for `signal` over, instead of failing.
+        child: The id of the run that was invoked.
+        until: When it times out.
+        effect: What a match does. (A time-out of a `CANCEL` wait only ends it.)
+        kind: The step that waits, for people.
+        started: When that step began, for people.
+    """
+
+    ref: str
+    event: str | None = None
+    path: str | None = None
+    index: str = ""
+    condition: bytes | None = None
+    since_seq: int | None = None
+    since_ms: int | None = None
+    signal: str | None = None
+    replace: bool = False
+    child: str | None = None
+    until: int | None = None
+    effect: Effect = Effect.RESUME
+    kind: StepKind | None = None
+    started: int = 0
+
+
+@frozen
+class Fired:
+    """Something that a run waited for is over. It stays with the run until a commit drops its `ref`.
+
+    `at` is when. `event` came with `Cause.EVENT`; `status` and `value` (output, or error record) with
+    `Cause.CHILD`, where ``None`` or `SKIPPED` means that the child never ran and `value` then names the
+    reason as JSON text; `value` is the data of a signal.
+    """
+
+    ref: str
+    cause: Cause
+    at: int
+    event: StoredEvent | None = None
+    status: RunStatus | None = None
+    value: bytes | None = None
+    timer: Timer | None = None
+
+
+# ---------------------------------------------------------------- runs and memos
+
+
+@frozen
+class Memo:
+    """One entry of a run's journal.
+
+    `position` orders the journal; `round` numbers the delivery to which the entry belongs (SEMANTICS 3).
+    `value` is the encoded result, or the encoded error record.
+    """
+
+    position: int
+    step: str
+    index: int
+    kind: StepKind
+    round: int
+    state: MemoState
+    value: bytes | None = None
+    digest: bytes | None = None
+    attempts: int = 1
+    started: int = 0
+    ended: int = 0
+
+
+@frozen
+class Parent:
+    """The run that invoked, and the name of its wait."""
+
+    run: str
+    ref: str
+
+
+@frozen
+class RunRecord:
+    """A run as it stands. `function` is ``"<app>/<function id>"``; `gen` counts its claims."""
+
+    id: str
+    function: str
+    status: RunStatus
+    gen: int
+    created: int
+    due: int
+    started: int | None = None
+    ended: int | None = None
+    attempt: int = 0
+    parent: Parent | None = None
+    output: bytes | None = None
+    error: bytes | None = None
+    reason: str | None = None
+    holder: str | None = None
+    origin: str | None = None
+    unmet: tuple[str, ...] = ()
+
+
+@frozen
+class History:
+    """All that is known of a run: what a replay needs, and what a person wants to see."""
+
+    run: RunRecord
+    events: tuple[StoredEvent, ...]
+    memos: tuple[Memo, ...] = ()
+    timers: tuple[Timer, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    fired: tuple[Fired, ...] = ()
+
+
+# ---------------------------------------------------------------- admit
+
+
+@frozen
+class Plan:
+    """One function would like to start one run for an event.
+
+    Decided in this order (SEMANTICS 34): `once`, `rate`, `batch` or `debounce`, `singleton`, paused, run.
+    All is read before anything is written: a plan that is refused consumes nothing.
+
+    Args:
+        function: ``"<app>/<id>"``, which is also the pool of its jobs.
+        run: The id of the run that it would create (a ULID).
+        due: Not before this time (ms).
+        priority: Seconds by which its rank is better, -600..600.
+        parent: Who invoked it; is told of the end, or that there will be no run.
+        start_timeout: When the run is cancelled if it has not been claimed (absolute ms).
+        finish_timeout: How long after its first claim the run is cancelled (ms).
+        memos: What the new run already knows (a rerun from a step).
+        origin: The run of which it is a rerun.
+    """
+
+    function: str
+    run: str
+    due: int
+    priority: int = 0
+    parent: Parent | None = None
+    once: tuple[Latch, ...] = ()
+    rate: Rate | None = None
+    debounce: Debounce | None = None
+    batch: Batch | None = None
+    singleton: Singleton | None = None
+    throttle: Throttle | None = None
+    slots: tuple[Slot, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    start_timeout: int | None = None
+    finish_timeout: int | None = None
+    memos: tuple[Memo, ...] = ()
+    origin: str | None = None
+
+
+@frozen
+class Signal:
+    """A signal to be given to the one wait for `name`; with none, it is gone."""
+
+    name: str
+    data: bytes
+
+
+@frozen
+class Cursor:
+    """A place that only moves forward: an admission whose `at` is not beyond it is a duplicate."""
+
+    name: str
+    at: int
+
+
+@frozen
+class Hit:
+    """A wait for which an event was evaluated, with the result: yes."""
+
+    run: str
+    ref: str
+
+
+@frozen
+class Admission:
+    """An event to be stored, with everything it causes; or a signal; or stored events once more.
+
+    Exactly one of `event`, `signal` and `again` is set.
+
+    Args:
+        registry: The version of the registry that the plans and keys were made from. Where the store's is
+            newer nothing is done, and the answer is `Outdated`: make the plans anew.
+        keys: The event's entries for the index of waits: ``"<path>=<value>"`` of each known path.
+        as_of: All waits registered up to this sequence have been evaluated...
+        hits: ...and these matched.
+        again: Sequences of stored events, for a rerun.
+        cursor: Admitted only if it moves this cursor forward.
+        memo: In a commit: the position of the memo whose value becomes ``true`` or ``false``, by whether a
+            wait took the signal.
+    """
+
+    event: NewEvent | None = None
+    plans: tuple[Plan, ...] = ()
+    registry: int = 0
+    keys: tuple[str, ...] = ()
+    as_of: int = 0
+    hits: tuple[Hit, ...] = ()
+    signal: Signal | None = None
+    again: tuple[int, ...] = ()
+    cursor: Cursor | None = None
+    memo: int | None = None
+
+
+@frozen
+class Outcome:
+    """What became of a plan of `function`: see `Verb`."""
+
+    verb: Verb
+    function: str
+    run: str | None = None
+    reason: str | None = None
+    holder: str | None = None
+
+
+@frozen
+class Candidate:
+    """A wait that `event` may resolve: somebody has to evaluate `condition` and answer with a `Verdict`."""
+
+    run: str
+    ref: str
+    condition: bytes
+    event: StoredEvent
+
+
+@frozen
+class New:
+    """The admission is stored. `taken`: whether a wait took the signal."""
+
+    seq: int
+    outcomes: tuple[Outcome, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    taken: bool = False
+
+
+@frozen
+class Duplicate:
+    """The event was accepted before, or the cursor already stood there: these were its outcomes then."""
+
+    seq: int
+    outcomes: tuple[Outcome, ...] = ()
+
+
+@frozen
+class Outdated:
+    """Nothing was done: the registry has moved on to `version`."""
+
+    version: int
+
+
+AdmissionAnswer = New | Duplicate | Outdated
+
+
+# ---------------------------------------------------------------- claim
+
+
+@frozen
+class Request:
+    """An engine asks for work.
+
+    Args:
+        engine: Who.
+        seen: The greatest delivery number that it has; everything above it is delivered again.
+        pools: The functions whose jobs it takes.
+        limit: How many runs it takes at most.
+    """
+
+    engine: str
+    seen: int
+    pools: frozenset[str]
+    limit: int
+
+
+@frozen
+class Claim:
+    """A run is yours, in generation `history.run.gen`, with all that it knows.
+
+    One whose status is `cancelled` is yours only to announce its end (`Commit` with `End(CANCELLED)`).
+    """
+
+    no: int
+    history: History
+
+
+@frozen
+class News:
+    """Something happened to a run that is yours: things fired, or it was cancelled."""
+
+    no: int
+    run: str
+    gen: int
+    fired: tuple[Fired, ...] = ()
+    cancelled: bool = False
+
+
+Delivery = Claim | News
+
+
+@frozen
+class Admitted:
+    """The answers to `admit`: one an admission; deliveries to the asking engine; pools with new work."""
+
+    answers: tuple[AdmissionAnswer, ...]
+    deliveries: tuple[Delivery, ...] = ()
+    woke: frozenset[str] = frozenset()
+
+
+@frozen
+class Claimed:
+    """The answer of `claim`.
+
+    `more`: ask again, there was more than one answer holds. `next_due`: when a claim will find something
+    without anybody's doing (timers, gates that open by time, buffers), or ``None``.
+    """
+
+    deliveries: tuple[Delivery, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    more: bool = False
+    next_due: int | None = None
+    woke: frozenset[str] = frozenset()
+
+
+# ---------------------------------------------------------------- commit
+
+
+@frozen
+class Stay:
+    """The run goes on executing."""
+
+
+@frozen
+class Park:
+    """The run waits, and is nobody's. `affinity`: the engine that keeps it warm, and gets it first."""
+
+    affinity: str | None = None
+
+
+@frozen
+class Yield:
+    """The run gives its place back and queues again at once."""
+
+    affinity: str | None = None
+
+
+@frozen
+class End:
+    """The run has ended with `status`: `output`, or `error` (an encoded record).
+
+    `unmet` names the steps whose memos the code never met.
+    """
+
+    status: RunStatus
+    output: bytes | None = None
+    error: bytes | None = None
+    unmet: tuple[str, ...] = ()
+
+
+Then = Stay | Park | Yield | End
+STAY = Stay()
+
+
+@frozen
+class Commit:
+    """What one run has to write: applied whole, or refused whole.
+
+    Args:
+        run: The run.
+        gen: The generation in which it was claimed: the fencing token, together with the engine.
+        memos: Entries to append to the journal, in order.
+        timers: Timers to set.
+        waits: Waits to register.
+        drop: Refs of timers, waits and fired things that are over, delivered or not.
+        forget: The handler's attempt failed: remove its `WITHDRAWN` and `LATE` entries.
+        attempt: Set the handler's count of attempts.
+        ask: Refs under which the run queues for one more place each.
+        free: How many additional places it gives back.
+        admit: What becomes visible to others together with this.
+        then: Where the run goes from here.
+    """
+
+    run: str
+    gen: int
+    memos: tuple[Memo, ...] = ()
+    timers: tuple[Timer, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    drop: tuple[str, ...] = ()
+    forget: bool = False
+    attempt: int | None = None
+    ask: tuple[str, ...] = ()
+    free: int = 0
+    admit: tuple[Admission, ...] = ()
+    then: Then = STAY
+
+
+@frozen
+class Verdict:
+    """A candidate was evaluated."""
+
+    run: str
+    ref: str
+    seq: int
+    matches: bool
+
+
+class CommitState(Enum):
+    """What became of a commit."""
+
+    OK = 0
+    STALE = 1  # the run is not yours (any more): nothing was stored
+    CANCELLED = 2  # the run was cancelled: nothing was stored, but what it gave back is given back
+    OUTDATED = 3  # one of its admissions was made from an old registry: nothing was stored
+
+
+@frozen
+class CommitAnswer:
+    """The answer to one `Commit`, with those to its admissions; a `Verdict` is always `OK`."""
+
+    state: CommitState
+    admitted: tuple[AdmissionAnswer, ...] = ()
+
+
+@frozen
+class Committed:
+    """The answers to `commit`: one an item, in order; deliveries to this engine; pools with new work."""
+
+    answers: tuple[CommitAnswer, ...]
+    deliveries: tuple[Delivery, ...] = ()
+    woke: frozenset[str] = frozenset()
+
+
+# ---------------------------------------------------------------- registry, cancellation, retention, reads
+
+
+@frozen
+class Registration:
+    """A function that an engine hosts, as data.
+
+    `about` is opaque to stores: from it any engine of the store makes plans. `rules` are the limits that
+    its jobs name; `paths` the (event name, path) pairs by which its cancellations are indexed.
+    """
+
+    function: str
+    version: str
+    about: bytes
+    rules: tuple[tuple[str, Rule], ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Registered:
+    """A function as the registry knows it."""
+
+    registration: Registration
+    paused: bool = False
+
+
+@frozen
+class Registry:
+    """Everything by which events are matched; `version` grows with every change of it.
+
+    `paths`: the (event name, path) pairs by which waits are indexed. `cursors`: see `Cursor`.
+    """
+
+    version: int
+    functions: tuple[Registered, ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
+    cursors: tuple[Cursor, ...] = ()
+
+
+class Cancellation(Enum):
+    """What became of the wish to cancel a run."""
+
+    DONE = 0
+    ENDED = 1  # it had ended before
+    UNKNOWN = 2
+
+
+@frozen
+class Waiting:
+    """A page of open waits that need an evaluation, and the sequence up to which it is complete."""
+
+    as_of: int
+    waits: tuple[tuple[str, Wait], ...]
+    more: bool = False
+
+
+@frozen
+class Cutoffs:
+    """Runs, memos of ended runs, and events older than these times (ms) may be removed."""
+
+    runs: int
+    steps: int
+    events: int
+
+
+@frozen
+class RunQuery:
+    """Which runs: `since` <= created < `until`; `before` is the cursor: ids smaller than it; newest first."""
+
+    function: str | None = None
+    statuses: frozenset[RunStatus] = frozenset()
+    event_id: str | None = None
+    since: int | None = None
+    until: int | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+@frozen
+class EventQuery:
+    """Which events: `since` <= received < `until`; `before` is the cursor: sequences smaller than it."""
+
+    name: str | None = None
+    since: int | None = None
+    until: int | None = None
+    before: int | None = None
+    limit: int = 50

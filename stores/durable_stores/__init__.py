@@ -1,0 +1,1 @@
+"""durable_stores: the stores that come with durable; each passes `durable.testing.exam`."""
