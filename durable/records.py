@@ -506,10 +506,13 @@ class Claim:
     """A run is yours, in generation `history.run.gen`, with all that it knows.
 
     One whose status is `cancelled` is yours only to announce its end (`Commit` with `End(CANCELLED)`).
+    `warm`: it was parked with affinity to you, so that its memos, which you have, are left out; whoever
+    has evicted it meanwhile reads `Store.history`.
     """
 
     no: int
     history: History
+    warm: bool = False
 
 
 @frozen

@@ -186,6 +186,7 @@ class Store(Protocol):
            first gate that is shut. A run that is taken is owned by the engine, in a generation greater by
            one. Its first claim sets `started`, removes its start time-out, and sets its finish time-out as
            a `CANCEL` timer ``!finish``.
+           A run that was parked with affinity to this engine comes without its memos (`Claim.warm`).
         4. Candidates that nobody who lives is known to be deciding are handed out.
 
         Deliveries are numbered per engine, 1, 2, 3 and so on, over all doors.
@@ -257,7 +258,7 @@ class Store(Protocol):
         ...
 
     async def sweep(self, now_ms: int, cutoffs: Cutoffs) -> bool:
-        """Remove what is older than `cutoffs`, up to `SWEEP_MAX` of each sort; whether there is more.
+        """Remove up to `SWEEP_MAX` of each sort of what is older than `cutoffs`; whether there is more.
 
         Runs that have not ended are never removed, nor their events, memos, timers and waits; events of
         runs that are still there stay, too. Latches that have run out go as well.
