@@ -30,7 +30,7 @@ def rank(due: int, priority: int, number: int) -> int:
 
 
 def slot_is_free(held: int, limit: int) -> bool:
-    """Whether one more of `limit` places may be taken. A limit that was lowered leaves more held than allowed."""
+    """Whether one more of `limit` places may be taken; a limit that was lowered leaves more held."""
     return held < limit
 
 
@@ -74,5 +74,5 @@ def debounce_due(first: int, now: int, period: int, timeout: int | None) -> int:
 
 
 def batch_due(first: int, now: int, size: int, held: int, timeout: int) -> int:
-    """When a batch flushes that holds `held` events: at once when it is full, else `timeout` after the first."""
+    """When a batch of `held` events flushes: at once when it is full, else `timeout` after the first."""
     return now if held >= size else first + timeout

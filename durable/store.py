@@ -245,8 +245,7 @@ class Store(Protocol):
     # ------------------------------------------------------------ around them
 
     async def waiting(self, name: str, keys: Sequence[str], after: str = "", limit: int = 256) -> Waiting:
-        """Open waits for `name` under ``""`` and `keys` that have a condition: (run id, wait), by run id
-        and ref.
+        """Open waits for `name` under ``""`` and `keys` that have a condition, by run id and ref.
 
         `after` is the last run id of the page before. `as_of` is for `Admission.as_of`; of several pages
         the first one's.
