@@ -1,0 +1,148 @@
+"""Event + functions + now -> what is asked of the store.
+
+Pure: ids and time come in as arguments. It decides keys, due times and cancellations; the store decides,
+in one transaction, what becomes of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from durable._core.expressions import NULL_KEY, compile_condition, index_key, prune
+from durable.records import Admission, Effect, Latch, NewEvent, Plan, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from durable._core.catalog import Blueprint, Cancel, Catalog
+    from durable._core.expressions import Condition
+    from durable.records import Parent
+
+__all__ = ["INVOKED", "admission", "condition_holds", "event_wait", "invocation", "plan"]
+
+INVOKED = "durable/function.invoked"
+_DAY_MS = 24 * 3600 * 1000
+_NEVER = "!"
+"""An index that no event has: for a wait whose own side of the equality is missing (SEMANTICS 28)."""
+
+
+def admission(
+    catalog: Catalog, event: NewEvent, document: Mapping[str, Any] | None, now: int, new_id: Callable[[], str]
+) -> Admission:
+    """Everything that an event causes: a plan for each function that it starts, and its index keys."""
+    plans = tuple(
+        plan(blueprint, new_id(), document, ts=event.ts, now=now)
+        for blueprint in catalog.matches(event.name, document)
+    )
+    return Admission(event, plans, catalog.version, catalog.index_keys(event.name, document))
+
+
+def invocation(
+    catalog: Catalog,
+    blueprint: Blueprint,
+    event: NewEvent,
+    document: Mapping[str, Any],
+    now: int,
+    run: str,
+    *,
+    parent: Parent | None = None,
+    start_id: str | None = None,
+) -> Admission:
+    """One run of one function, whatever its triggers say; all its other rules hold."""
+    once = () if start_id is None else (Latch(f"start {blueprint.key} {start_id}", _DAY_MS),)
+    made = plan(blueprint, run, document, ts=event.ts, now=now, parent=parent, once=once)
+    return Admission(event, (made,), catalog.version, catalog.index_keys(event.name, document))
+
+
+def plan(
+    blueprint: Blueprint,
+    run: str,
+    document: Mapping[str, Any] | None,
+    *,
+    ts: int,
+    now: int,
+    parent: Parent | None = None,
+    once: tuple[Latch, ...] = (),
+) -> Plan:
+    """The run that `blueprint` would like to have for an event."""
+    due = max(now, ts)
+    if blueprint.idempotency is not None:
+        key = blueprint.idempotency(document)
+        if key is not None and key != NULL_KEY:
+            once = (*once, Latch(f"idempotency {blueprint.key} {key}", _DAY_MS))
+    return Plan(
+        blueprint.key,
+        run,
+        due,
+        parent=parent,
+        once=once,
+        waits=tuple(
+            _cancellation(number, cancel, document or {}, now)
+            for number, cancel in enumerate(blueprint.cancel_on)
+        ),
+        start_timeout=None if blueprint.start_timeout is None else due + blueprint.start_timeout,
+        finish_timeout=blueprint.finish_timeout,
+    )
+
+
+def _cancellation(number: int, cancel: Cancel, document: Mapping[str, Any], now: int) -> Wait:
+    until: int | None = None
+    if isinstance(cancel.timeout, int):
+        until = now + cancel.timeout
+    elif cancel.timeout is not None:
+        until = int(cancel.timeout[1:])
+    return event_wait(
+        f"!cancel {number} {cancel.event}", cancel.event, cancel.condition, document, until=until, effect=Effect.CANCEL
+    )
+
+
+# ---------------------------------------------------------------- waits
+
+
+def event_wait(
+    ref: str,
+    event: str,
+    condition: Condition | None,
+    document: Mapping[str, Any],
+    *,
+    until: int | None,
+    effect: Effect = Effect.RESUME,
+    **about: Any,
+) -> Wait:
+    """A wait for an event, indexed by the first equality of its condition that can be.
+
+    Where that equality is the whole condition the index decides alone, and nothing is left to evaluate.
+    `document` is the event that started the run; of it only what the condition reads is kept.
+    """
+    if condition is None:
+        return Wait(ref, event, until=until, effect=effect, **about)
+    path, index = _index_of(condition, document)
+    rest: bytes | None = None
+    if index != _NEVER and not (path is not None and condition.exact and len(condition.equalities) == 1):
+        rest = orjson.dumps({"if": condition.text, "event": prune(condition, document)})
+    return Wait(ref, event, path, index, rest, until=until, effect=effect, **about)
+
+
+def _index_of(condition: Condition, document: Mapping[str, Any]) -> tuple[str | None, str]:
+    from durable._core.catalog import path_text  # noqa: PLC0415 - `catalog` imports nothing from here
+
+    for equality in condition.equalities:
+        wanted = index_key(equality.wanted(document))
+        if wanted is None:
+            return None, _NEVER
+        path = path_text(equality.path)
+        return path, f"{path}={wanted}"
+    return None, ""
+
+
+def condition_holds(condition: bytes, document: Mapping[str, Any]) -> bool:
+    """Evaluate what a store kept of a wait, for the event `document` that came in."""
+    if not condition:
+        return True
+    kept = orjson.loads(condition)
+    found: bool = compile_condition(kept["if"], roots=frozenset({"event", "async"}))(kept["event"], document)
+    return found
+
+

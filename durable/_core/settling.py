@@ -1,0 +1,92 @@
+"""From what fired to what is remembered: the result of a step that waited.
+
+Pure; the counterpart of arming a timer or a wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from durable._core import operations as ops
+from durable.errors import SignalConflictError, StepError
+from durable.failures import ErrorRecord
+from durable.records import Cause, MemoState, RunStatus
+
+if TYPE_CHECKING:
+    from durable.records import Fired, StoredEvent
+
+__all__ = ["document_of", "event_json", "raised", "settle"]
+
+NULL = b"null"
+
+
+def settle(op: ops.Operation, fired: Fired) -> tuple[MemoState, bytes]:
+    """What is remembered of `op`, now that what it waited for is over."""
+    if isinstance(op, ops.Invoke):
+        return _settle_invoke(op, fired)
+    if fired.cause is Cause.CONFLICT:
+        message = f"step {op.step!r}: another run already waits for this signal"
+        record = ErrorRecord(SignalConflictError.__name__, message, None, op.step)
+        return MemoState.ERROR, record.encode()
+    if fired.cause is Cause.SIGNAL:
+        return MemoState.VALUE, b'{"data":' + (fired.value or NULL) + b"}"
+    if fired.cause is Cause.EVENT and fired.event is not None:
+        return MemoState.VALUE, event_json(fired.event)
+    return MemoState.VALUE, NULL
+
+
+def _settle_invoke(op: ops.Invoke, fired: Fired) -> tuple[MemoState, bytes]:
+    if fired.cause is Cause.DUE:
+        message = f"{op.function!r} did not end in time; it runs on"
+        return MemoState.ERROR, ErrorRecord("InvokeTimeout", message, None, op.step).encode()
+    if fired.status is RunStatus.COMPLETED:
+        return MemoState.VALUE, fired.value or NULL
+    if fired.status is RunStatus.FAILED:
+        child = ErrorRecord.decode(fired.value or NULL)
+        return MemoState.ERROR, ErrorRecord(child.name, child.message, child.stack, op.step).encode()
+    if fired.status is RunStatus.CANCELLED:
+        record = ErrorRecord("InvokeCancelled", f"{op.function!r} was cancelled", None, op.step)
+        return MemoState.ERROR, record.encode()
+    reason = orjson.loads(fired.value or NULL)
+    message = f"{op.function!r} did not run: {reason}"
+    return MemoState.ERROR, ErrorRecord("InvokeSkipped", message, None, op.step).encode()
+
+
+def document_of(event: StoredEvent) -> dict[str, Any]:
+    """A stored event as expressions see it."""
+    return {
+        "id": event.id,
+        "name": event.name,
+        "data": orjson.loads(event.data),
+        "user": None if event.user is None else orjson.loads(event.user),
+        "ts": event.ts,
+        "v": event.v,
+    }
+
+
+def event_json(event: StoredEvent) -> bytes:
+    """A stored event as the arguments of `Event`."""
+    return orjson.dumps(
+        {
+            "name": event.name,
+            "data": orjson.Fragment(event.data),
+            "id": event.id,
+            "ts": event.ts,
+            "user": None if event.user is None else orjson.Fragment(event.user),
+            "v": event.v,
+        }
+    )
+
+
+def raised(value: bytes | None, attempts: int, cause: BaseException | None = None) -> Exception:
+    """The exception that a handler receives for a remembered error."""
+    record = ErrorRecord.decode(value or NULL)
+    if record.name == SignalConflictError.__name__:
+        return SignalConflictError(record.message)
+    error = StepError(
+        record.message, step_id=record.step_id, name=record.name, stack=record.stack, attempts=attempts
+    )
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,178 @@
+"""Begins the steps that call nothing: timers, waits, events, signals, invocations; and retries.
+
+What they need goes into the session's draft, so that a step and what it causes are written as one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from durable._core import operations as ops
+from durable._core.admission import event_wait
+from durable._core.settling import settle
+from durable.codec import encode
+from durable.errors import EventRejected, LimitError, SerializationError
+from durable.failures import ErrorRecord, error_record
+from durable.records import Admission, Effect, MemoState, Signal, Timer, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable._core.catalog import Catalog
+    from durable._core.lifecycle import Retry
+    from durable._executor.draft import Pending
+    from durable._executor.session import Session
+    from durable.records import Fired
+
+__all__ = ["arm", "outcome", "retry"]
+
+
+def outcome(op: ops.Operation, fired: Fired) -> tuple[MemoState, bytes]:
+    """What is remembered of a step that waited."""
+    return settle(op, fired)
+
+
+def arm(session: Session, pending: Pending) -> None:
+    """Begin a fresh step."""
+    op = pending.op
+    try:
+        if isinstance(op, ops.Sleep):
+            _sleep(session, pending, op)
+        elif isinstance(op, ops.Deadline):
+            due = session.host.clock.now_ms() + op.duration
+            _timer(session, pending, Timer(pending.ref, due, kind=op.kind, started=pending.started))
+        elif isinstance(op, ops.WaitForEvent):
+            _wait_for_event(session, pending, op)
+        elif isinstance(op, ops.WaitForSignal):
+            until = _until(session, op.timeout)
+            wait = Wait(
+                pending.ref,
+                signal=op.signal,
+                replace=op.replace,
+                until=until,
+                kind=op.kind,
+                started=pending.started,
+            )
+            _register(session, pending, wait)
+        elif isinstance(op, ops.Invoke):
+            _invoke(session, pending, op)
+        elif isinstance(op, ops.Send):
+            _send(session, pending, op)
+        else:
+            assert isinstance(op, ops.SendSignal)
+            _send_signal(session, pending, op)
+    except (LimitError, EventRejected, SerializationError) as error:
+        _fail(session, pending, error_record(error, step_id=op.step))
+
+
+def retry(session: Session, pending: Pending, verdict: Retry) -> None:
+    """Set the durable timer of a callback's next attempt."""
+    timer = Timer(
+        pending.ref,
+        verdict.due,
+        Effect.RESUME,
+        pending.attempt,
+        verdict.record.encode(),
+        pending.op.kind,
+        pending.started,
+    )
+    if pending.attempt > 1:
+        session.draft.drop.append(pending.ref)
+    _timer(session, pending, timer)
+
+
+def _fail(session: Session, pending: Pending, record: ErrorRecord) -> None:
+    session.remember_now(pending, MemoState.ERROR, record.encode())
+
+
+def _timer(session: Session, pending: Pending, timer: Timer) -> None:
+    session.draft.timers.append(timer)
+    session.armed.add(pending.ref)
+    session.host.due(timer.due)
+    session.wait(pending)
+    session.save()
+
+
+def _register(session: Session, pending: Pending, wait: Wait) -> None:
+    session.draft.waits.append(wait)
+    session.armed.add(pending.ref)
+    if wait.until is not None:
+        session.host.due(wait.until)
+    session.wait(pending)
+    session.save()
+
+
+def _until(session: Session, timeout: int) -> int:
+    if timeout > session.limits.sleep_ms:
+        raise LimitError(f"a time-out of {timeout:,} ms is longer than Limits.sleep ({session.limits.sleep})")
+    return session.host.clock.now_ms() + timeout
+
+
+def _sleep(session: Session, pending: Pending, op: ops.Sleep) -> None:
+    now = session.host.clock.now_ms()
+    due = now + op.duration if op.duration is not None else (op.until or 0)
+    if due - now > session.limits.sleep_ms:
+        raise LimitError(f"a sleep of {due - now:,} ms is longer than Limits.sleep ({session.limits.sleep})")
+    if due <= now:
+        session.remember_now(pending, MemoState.VALUE, b"null")
+        return
+    _timer(session, pending, Timer(pending.ref, due, kind=op.kind, started=pending.started))
+
+
+def _wait_for_event(session: Session, pending: Pending, op: ops.WaitForEvent) -> None:
+    history = session.history
+    since_seq = history.events[0].seq if op.since == "run" else None
+    since_ms = session.host.clock.now_ms() - op.since if isinstance(op.since, int) else None
+    wait = event_wait(
+        pending.ref,
+        op.event,
+        op.condition,
+        session.context.event.as_json(),
+        until=_until(session, op.timeout),
+        since_seq=since_seq,
+        since_ms=since_ms,
+        kind=op.kind,
+        started=pending.started,
+    )
+    _register(session, pending, wait)
+
+
+def _invoke(session: Session, pending: Pending, op: ops.Invoke) -> None:
+    intake = session.host.intake
+    app = session.history.run.function.partition("/")[0]
+    blueprint = intake.catalog.find(app, op.function)
+    if blueprint is None:
+        message = f"there is no function {op.function!r} in this store: host it with an engine, or mend the id"
+        _fail(session, pending, ErrorRecord("LookupError", message, None, op.step))
+        return
+    data = {} if op.data is None else op.data
+    letter, child = intake.invocation(blueprint.key, data, parent=(session.run_id, pending.ref))
+    until = None if op.timeout is None else session.host.clock.now_ms() + op.timeout
+    session.draft.letters.append(letter)
+    _register(
+        session,
+        pending,
+        Wait(pending.ref, child=child, until=until, kind=op.kind, started=pending.started),
+    )
+
+
+def _send(session: Session, pending: Pending, op: ops.Send) -> None:
+    letters, ids = session.host.intake.letters(op.events)
+    session.draft.letters.extend(letters)
+    session.remember_now(pending, MemoState.VALUE, orjson.dumps(ids))
+
+
+def _send_signal(session: Session, pending: Pending, op: ops.SendSignal) -> None:
+    data = encode(op.data, what=f"the data of signal {op.signal!r}")
+    position = session.journal.position
+
+    def letter(catalog: Catalog) -> Admission:
+        return Admission(signal=Signal(op.signal, data), registry=catalog.version, memo=position)
+
+    made: Callable[[Catalog], Admission] = letter
+    session.draft.signals.append((len(session.draft.letters), pending))
+    session.draft.letters.append(made)
+    session.unanswered += 1
+    session.remember_now(pending, MemoState.VALUE, b"false")

@@ -1,0 +1,153 @@
+"""Gathers what waits to be written, and writes it in one transaction.
+
+Whatever sessions hand over while a transaction is under way goes into the next one: a run alone pays one
+commit a step, a thousand runs together share each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durable.errors import StoreError
+from durable.records import Commit, CommitAnswer, CommitState, Verdict
+
+if TYPE_CHECKING:
+    from durable._core.catalog import Catalog
+    from durable._executor.draft import Draft
+    from durable._executor.session import Session
+    from durable.clock import Clock
+    from durable.records import Committed
+    from durable.store import Store
+
+__all__ = ["Committer", "Landing"]
+
+_log = logging.getLogger("durable.committer")
+
+BATCH = 256
+"""Commits in one transaction, at most."""
+
+SLICE = 64
+"""Answers that are told in one turn of the loop, at most: a thousand at once would hold it up for 10 ms."""
+
+_RETRY_SECONDS = 0.05
+_LONGEST_RETRY_SECONDS = 2.0
+
+Sealed = tuple["Session", "Draft", Commit]
+
+
+class Landing(Protocol):
+    """Who is told what became of commits."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """What admissions are made from."""
+        ...
+
+    async def refresh(self) -> None:
+        """Read the registry again."""
+        ...
+
+    def committed(self, answer: Committed) -> None:
+        """A batch was answered: its deliveries and the pools it woke."""
+        ...
+
+    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer) -> None:
+        """One commit was answered."""
+        ...
+
+
+class Committer:
+    """Writes for all sessions of an engine, one transaction at a time."""
+
+    def __init__(self, store: Store, engine_id: str, clock: Clock, landing: Landing) -> None:
+        self._store = store
+        self._engine_id = engine_id
+        self._clock = clock
+        self._landing = landing
+        self._dirty: deque[Session] = deque()
+        self._verdicts: deque[Verdict] = deque()
+        self._idle: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.busy = False
+        self._landing_now = 0
+
+    def add(self, session: Session) -> None:
+        """Write this session's draft with the next transaction."""
+        if session.dirty:
+            return
+        session.dirty = True
+        self._dirty.append(session)
+        self._wake()
+
+    def decide(self, verdicts: list[Verdict]) -> None:
+        """Write these verdicts with the next transaction."""
+        self._verdicts.extend(verdicts)
+        self._wake()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits to be written, is being written, or waits to be told."""
+        return not (self._dirty or self._verdicts or self.busy or self._landing_now)
+
+    def _wake(self) -> None:
+        idle = self._idle
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+
+    async def run(self) -> None:
+        """Write until cancelled; an error of the store delays what is to be written, and loses nothing."""
+        while True:
+            if not self._dirty and not self._verdicts:
+                self._idle = self._loop.create_future()
+                await self._idle
+            self.busy = True
+            sealed = self._seal()
+            verdicts = [self._verdicts.popleft() for _ in range(min(len(self._verdicts), BATCH))]
+            answer = await self._write([*(commit for _, _, commit in sealed), *verdicts])
+            if any(one.state is CommitState.OUTDATED for one in answer.answers):
+                await self._landing.refresh()
+            self._landing_now += 1
+            self._loop.call_soon(self._land, sealed, answer, 0)
+            self.busy = False
+
+    def _seal(self) -> list[Sealed]:
+        catalog = self._landing.catalog
+        sealed: list[Sealed] = []
+        while self._dirty and len(sealed) < BATCH:
+            session = self._dirty.popleft()
+            try:
+                draft, commit = session.seal(catalog)
+            except Exception as error:
+                _log.exception("run %s: its commit could not be made", session.run_id)
+                session.crash(error)
+                continue
+            sealed.append((session, draft, commit))
+        return sealed
+
+    async def _write(self, items: list[Any]) -> Committed:
+        pause = _RETRY_SECONDS
+        while True:
+            try:
+                return await self._store.commit(self._clock.now_ms(), self._engine_id, items)
+            except StoreError as error:
+                _log.error("the store refuses to write (%s); trying again in %.2f s", error, pause)  # noqa: TRY400
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+
+    def _land(self, sealed: list[Sealed], answer: Committed, start: int) -> None:
+        if start == 0:
+            self._landing.committed(answer)
+        for number in range(start, min(start + SLICE, len(sealed))):
+            session, draft, commit = sealed[number]
+            try:
+                self._landing.landed(session, draft, commit, answer.answers[number])
+            except Exception as error:
+                _log.exception("run %s: the engine failed while it told of a commit", session.run_id)
+                session.crash(error)
+        if start + SLICE < len(sealed):
+            self._loop.call_soon(self._land, sealed, answer, start + SLICE)
+        else:
+            self._landing_now -= 1

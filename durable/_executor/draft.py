@@ -1,0 +1,118 @@
+"""What a session has to write and has not handed over yet, and the steps it awaits."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from durable.records import STAY, Commit
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from durable._core.catalog import Catalog
+    from durable._core.journal import Entry, Key
+    from durable._core.operations import Operation
+    from durable.records import Admission, Memo, Then, Timer, Wait
+
+    Letter = Callable[[Catalog], Admission]
+    """Makes an admission anew from a catalog: it is made again when the registry has moved on."""
+
+__all__ = ["Draft", "Pending", "Phase"]
+
+
+class Draft:
+    """A commit in the making. What is added before it is sealed goes out in one transaction."""
+
+    __slots__ = ("attempt", "drop", "forget", "letters", "memos", "signals", "then", "timers", "waits")
+
+    def __init__(self) -> None:
+        self.memos: list[Memo] = []
+        self.timers: list[Timer] = []
+        self.waits: list[Wait] = []
+        self.drop: list[str] = []
+        self.letters: list[Letter] = []
+        self.signals: list[tuple[int, Pending]] = []
+        self.forget = False
+        self.attempt: int | None = None
+        self.then: Then = STAY
+
+    def extend(self, later: Draft) -> None:
+        """Put what has come later behind what is here."""
+        offset = len(self.letters)
+        self.memos += later.memos
+        self.timers += later.timers
+        self.waits += later.waits
+        self.drop += later.drop
+        self.letters += later.letters
+        self.signals += [(offset + number, pending) for number, pending in later.signals]
+        self.forget = self.forget or later.forget
+        self.attempt = self.attempt if later.attempt is None else later.attempt
+        self.then = later.then
+
+    def commit(self, run: str, gen: int, catalog: Catalog) -> Commit:
+        """The record that passes the door."""
+        if not (self.timers or self.waits or self.drop or self.letters or self.forget):
+            return Commit(run, gen, tuple(self.memos), attempt=self.attempt, then=self.then)
+        return Commit(
+            run,
+            gen,
+            tuple(self.memos),
+            tuple(self.timers),
+            tuple(self.waits),
+            tuple(self.drop),
+            self.forget,
+            self.attempt,
+            admit=tuple(letter(catalog) for letter in self.letters),
+            then=self.then,
+        )
+
+
+class Phase(IntEnum):
+    """Where a step that is awaited stands."""
+
+    RECORDED = 0  # its result is in the journal, and will be delivered in its round
+    GONE = 1  # withdrawn before: nothing comes until the handler cancels it again
+    HELD = 2  # fresh, and not begun: something recorded may still be delivered
+    ACTIVE = 3  # its callback executes, or is about to
+    WAITING = 4  # it has a timer or a wait in the store
+    DONE = 5  # its result is recorded, and not delivered
+    DELIVERED = 6
+
+
+class Pending:
+    """A step that the handler awaits."""
+
+    __slots__ = (
+        "attempt",
+        "cause",
+        "entry",
+        "expired",
+        "future",
+        "key",
+        "lone",
+        "op",
+        "phase",
+        "ref",
+        "result",
+        "started",
+        "task",
+    )
+
+    def __init__(
+        self, op: Operation, key: Key, entry: Entry | None, future: asyncio.Future[None] | None, *, lone: bool
+    ) -> None:
+        self.op = op
+        self.key = key
+        self.ref = f"{key[0]}#{key[1]}"
+        self.entry = entry
+        self.future = future
+        self.lone = lone
+        self.phase = Phase.HELD
+        self.expired: Callable[[], None] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.attempt = 0
+        self.started = 0
+        self.result: Memo | None = None
+        self.cause: BaseException | None = None

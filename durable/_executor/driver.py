@@ -1,0 +1,172 @@
+"""Drivers: small awaitables between asyncio and a user's coroutine, and the factory of the run's tasks.
+
+They carry exceptions and contexts across that border and decide nothing: they may not know steps, memos or
+stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durable.errors import Interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+    from contextvars import Context
+
+__all__ = ["Owner", "RunTask", "TaskFactory", "in_context", "owner", "rooted"]
+
+
+class Owner(Protocol):
+    """The run to which tasks belong."""
+
+    unwinding: bool
+
+    def number(self) -> int:
+        """The number of a task that is about to be made, in order of creation."""
+        ...
+
+    def born(self, task: asyncio.Future[Any]) -> None:
+        """Take note of a new task of the run."""
+        ...
+
+
+owner: ContextVar[Owner | None] = ContextVar("durable_owner", default=None)
+"""The run whose handler is executing here; ``None`` outside of one, and inside a step's callback."""
+
+
+class RunTask(asyncio.Task[Any]):
+    """A task of a run. It hashes by order of creation.
+
+    asyncio keeps tasks in sets; ordered by memory address, a `TaskGroup` that aborts would cancel its
+    children in another order on each replay.
+    """
+
+    number: int
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
+        run = owner.get()
+        # Before `super`: an eager task runs, and may be hashed, inside its constructor.
+        self.number = 0 if run is None else run.number()
+        super().__init__(coro, **options)
+        if run is not None and not self.done():
+            run.born(self)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class TaskFactory:
+    """The loop's task factory, extended: inside a run's handler it makes tasks of that run."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._before: Any = loop.get_task_factory()
+        eager: Any = getattr(asyncio, "eager_task_factory", None)
+        self._eager = eager is not None and self._before is eager
+        self._foreign = self._before is not None and not self._eager
+        self._users = 0
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Future[Any]:
+        run = owner.get()
+        if run is None:
+            if self._before is None:
+                return asyncio.Task(coro, loop=loop, **options)
+            made: asyncio.Future[Any] = self._before(loop, coro, **options)
+            return made
+        if self._foreign:
+            task: asyncio.Task[Any] = self._before(loop, coro, **options)
+            run.born(task)
+            return task
+        if self._eager:
+            options.setdefault("eager_start", True)
+        return RunTask(coro, loop=loop, **options)
+
+    @staticmethod
+    def acquire(loop: asyncio.AbstractEventLoop) -> TaskFactory:
+        """The extended factory of `loop`, installed if need be; engines of one loop share it."""
+        current: Any = loop.get_task_factory()
+        if not isinstance(current, TaskFactory):
+            current = TaskFactory(loop)
+            loop.set_task_factory(current)
+        current._users += 1
+        return current
+
+    def release(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Restore the factory of before with the last engine; ``False``: somebody has replaced ours."""
+        self._users -= 1
+        current: Any = loop.get_task_factory()
+        if current is not self:
+            return False
+        if self._users == 0:
+            loop.set_task_factory(self._before)
+        return True
+
+
+@types.coroutine
+def rooted(run: Owner, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Drive a handler. While the run unwinds, whatever arrives at its root frame becomes an `Interrupt`.
+
+    Thrown into the futures that the handler awaits, an interrupt would be swallowed by
+    ``gather(return_exceptions=True)`` and by `asyncio.wait`; at the root frame it stops the handler in all
+    of them. It is thrown once: what a ``finally`` awaits afterwards may end by itself or be cancelled.
+    """
+    interrupted = False
+    try:
+        yielded = coro.send(None)
+        while True:
+            try:
+                sent = yield yielded
+            except GeneratorExit:
+                coro.close()
+                raise
+            except BaseException as error:
+                if run.unwinding and not interrupted:
+                    interrupted = True
+                    yielded = coro.throw(Interrupt())
+                else:
+                    yielded = coro.throw(error)
+            else:
+                yielded = coro.send(sent)
+    except StopIteration as stop:
+        return stop.value
+
+
+@types.coroutine
+def in_context(context: Context, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Drive a callback within `context`, in the task that awaits: it costs no task of its own.
+
+    An `Interrupt` reaches the callback as `CancelledError`, which is what any coroutine understands, and
+    goes on as an `Interrupt` once the callback has ended, however it did.
+    """
+    interrupt: Interrupt | None = None
+    try:
+        yielded = context.run(coro.send, None)
+        while True:
+            try:
+                sent = yield yielded
+            except GeneratorExit:
+                context.run(coro.close)
+                raise
+            except Interrupt as error:
+                interrupt = error
+                yielded = context.run(coro.throw, asyncio.CancelledError())
+            except BaseException as error:
+                yielded = context.run(coro.throw, error)
+            else:
+                yielded = context.run(coro.send, sent)
+    except StopIteration as stop:
+        if interrupt is not None:
+            raise interrupt from None
+        return stop.value
+    except BaseException:
+        if interrupt is not None:
+            raise interrupt from None
+        raise

@@ -1,0 +1,185 @@
+"""How a session ends: its handler returned or raised, the run was cancelled, or others will go on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from durable._core.lifecycle import Retry, after_handler_failure, internal_events
+from durable._executor.draft import Draft
+from durable.codec import encode
+from durable.errors import LimitError, SerializationError
+from durable.failures import error_record
+from durable.records import End, Park, RunStatus, Timer, Yield
+
+if TYPE_CHECKING:
+    from durable._executor.session import Session
+
+__all__ = ["abort", "announce_cancelled", "complete", "crash", "fail", "let_go", "unwind"]
+
+_log = logging.getLogger("durable.session")
+
+GIVEN_UP = Yield()
+"""The end of a session whose process dies."""
+
+_ROOT_TURNS = 32
+"""Turns that the handler's root frame has to unwind, before its children are cancelled."""
+
+_UNWIND_SECONDS = 1.0
+
+
+async def complete(session: Session, output: Any) -> None:
+    """The handler has returned `output`."""
+    if session.children:
+        await _end_children(session)
+    if session.failure is not None:
+        return await fail(session, session.failure)
+    what = f"the result of function {session.function.id!r}"
+    try:
+        data = b"null" if output is None else encode(output, what=what)
+        if len(data) > session.limits.step_bytes:
+            raise LimitError(f"{what} has {len(data):,} bytes; Limits.step_bytes allows {session.limits.step_bytes:,}")
+    except (SerializationError, LimitError) as error:
+        return _end(session, End(RunStatus.FAILED, error=error_record(error).encode()))
+    return _end(session, End(RunStatus.COMPLETED, data, unmet=session.journal.unmet()))
+
+
+async def fail(session: Session, error: BaseException) -> None:
+    """The handler has raised: it is called again later, or the run has failed."""
+    if session.children:
+        await _end_children(session)
+    if session.failure is not None:
+        error = session.failure
+    config = session.function.config
+    verdict = after_handler_failure(
+        error,
+        attempt=session.attempt,
+        retries=config.retries,
+        backoff=config.backoff,
+        now=session.host.clock.now_ms(),
+        draw=session.host.random.random(),
+    )
+    if not isinstance(verdict, Retry):
+        return _end(session, End(RunStatus.FAILED, error=verdict.record.encode()))
+    session.host.observers.handler_failed(session.run_id, session.attempt, error)
+    draft = session.draft
+    draft.forget = True
+    draft.attempt = session.attempt + 1
+    draft.timers.append(Timer("", verdict.due, attempt=draft.attempt, error=verdict.record.encode()))
+    draft.drop.extend(session.armed)
+    draft.then = session.end = Park(None)
+    session.host.due(verdict.due)
+    session.save()
+    return None
+
+
+def _end(session: Session, end: End) -> None:
+    if end.unmet:
+        _log.warning(
+            "run %s of %r has ended without meeting steps that it remembers: %s",
+            session.run_id,
+            session.function.id,
+            ", ".join(end.unmet),
+        )
+    _announce(session, end)
+
+
+def _announce(session: Session, end: End) -> None:
+    """Write the end, and the events that tell of it, in one commit."""
+    history = session.history
+    found = internal_events(
+        history.run.function, session.run_id, history.events, end.status, end.output, end.error
+    )
+    for name, data in found:
+        session.draft.letters.append(session.host.intake.internal(name, data, session.host.clock.now_ms()))
+    session.draft.then = session.end = end
+    session.save()
+
+
+def abort(session: Session, error: BaseException) -> None:
+    """Fail the run from outside of its handler."""
+    session.failure = error
+    _spawn(session, _abort(session, error))
+
+
+async def _abort(session: Session, error: BaseException) -> None:
+    await unwind(session)
+    _announce(session, End(RunStatus.FAILED, error=error_record(error).encode()))
+
+
+def let_go(session: Session) -> None:
+    """Unwind the handler; announce a cancelled run, hand any other back."""
+    session.unwinding = True
+    _spawn(session, _let_go(session))
+
+
+async def _let_go(session: Session) -> None:
+    await unwind(session)
+    if session.cancelled:
+        announce_cancelled(session)
+        return
+    session.draft.then = session.end = Yield()
+    session.save()
+
+
+def announce_cancelled(session: Session) -> None:
+    """A cancelled run stores nothing more than its end."""
+    session.draft = Draft()
+    _announce(session, End(RunStatus.CANCELLED))
+
+
+def crash(session: Session, error: BaseException) -> None:
+    """The engine has failed on this run: its handler's attempt fails."""
+    session.unwinding = True
+    _spawn(session, _crash(session, error))
+
+
+async def _crash(session: Session, error: BaseException) -> None:
+    await unwind(session)
+    session.draft = Draft()
+    await fail(session, error)
+
+
+def _spawn(session: Session, work: Any) -> None:
+    session.keeper = asyncio.Task(work, loop=session.host.loop)
+
+
+# ---------------------------------------------------------------- unwinding
+
+
+async def unwind(session: Session) -> None:
+    """Take the handler apart: its root frame first, then its children, then callbacks. Nothing is recorded.
+
+    The root has 32 turns, since a handler inside an anyio group waits for its own children; and one second in
+    all, after which what is left is left behind and named in the log.
+    """
+    session.unwinding = True
+    root = session.root
+    if root is not None and not root.done():
+        root.cancel()
+        for _ in range(_ROOT_TURNS):
+            if root.done():
+                break
+            await asyncio.sleep(0)
+    left = {one for one in session.children if not one.done()}
+    left |= {one.task for one in session.awaiting.values() if one.task is not None and not one.task.done()}
+    for task in left:
+        task.cancel()
+    if root is not None and not root.done():
+        left.add(root)
+    if left:
+        _, left = await asyncio.wait(left, timeout=_UNWIND_SECONDS)
+    for task in left:
+        _log.warning("run %s: %r has not ended within a second of being unwound; it is left", session.run_id, task)
+
+
+async def _end_children(session: Session) -> None:
+    """The handler has ended: its remaining tasks are cancelled, and so their steps are withdrawn."""
+    children = {one for one in session.children if not one.done()}
+    for task in children:
+        task.cancel()
+    if children:
+        _, left = await asyncio.wait(children, timeout=_UNWIND_SECONDS)
+        for task in left:
+            _log.warning("run %s: %r goes on after its handler has ended; it is left", session.run_id, task)

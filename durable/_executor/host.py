@@ -1,0 +1,58 @@
+"""What sessions need of the engine around them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from random import Random
+
+    from durable._core.operations import Call
+
+    from durable._executor.committer import Committer
+    from durable._executor.intake import Intake
+    from durable._executor.session import Session
+    from durable.clock import Clock
+    from durable.context import Attempt
+    from durable.engine import Engine
+    from durable.limits import Limits
+    from durable.observers import Observers
+    from durable.records import Then
+
+__all__ = ["Host"]
+
+
+class Host(Protocol):
+    """The worker, as its sessions see it."""
+
+    engine: Engine
+    engine_id: str
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    limits: Limits
+    random: Random
+    committer: Committer
+    intake: Intake
+    observers: Observers
+    strict: bool
+
+    def parked(self, session: Session) -> None:
+        """The run waits, and is nobody's; its task stays."""
+        ...
+
+    def revived(self, session: Session) -> None:
+        """A parked run goes on by itself: a cancelled await, say."""
+        ...
+
+    def over(self, session: Session, then: Then | None) -> None:
+        """The session has ended: with `then`, or, ``None``, because the run was lost."""
+        ...
+
+    def due(self, ms: int) -> None:
+        """Something that was just written falls due at `ms`."""
+        ...
+
+    async def call(self, op: Call, attempt: Attempt) -> Any:
+        """Call a step's function once."""
+        ...

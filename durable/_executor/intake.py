@@ -1,0 +1,240 @@
+"""The way in: events are checked, matched, planned and admitted.
+
+Sends that are made while a transaction is under way share the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from durable._core.admission import INVOKED, admission, invocation
+from durable._core.catalog import Catalog
+from durable.codec import encode
+from durable.errors import EventTooLarge, StoreError
+from durable.events import check_sendable
+from durable.records import Admission, Duplicate, New, NewEvent, Outdated, Parent, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from durable._executor.draft import Letter
+    from durable.clock import Clock
+    from durable.events import Event
+    from durable.ids import Ulids
+    from durable.limits import Limits
+    from durable.records import Admitted
+    from durable.store import Store
+
+__all__ = ["Intake"]
+
+BATCH = 256
+"""Admissions of several senders in one transaction, at most; one sender's list is never divided."""
+
+Answered = New | Duplicate
+
+
+class _Parcel:
+    """What one sender wants to have admitted, all or nothing."""
+
+    __slots__ = ("answer", "letters")
+
+    def __init__(self, letters: Sequence[Letter], answer: asyncio.Future[list[Answered]]) -> None:
+        self.letters = letters
+        self.answer = answer
+
+
+class Intake:
+    """Turns events into admissions, and has them admitted."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        limits: Limits,
+        ulids: Ulids,
+        *,
+        request: Callable[[], Request | None],
+        admitted: Callable[[Admitted], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._ulids = ulids
+        self._request = request
+        self._admitted = admitted
+        self._parcels: deque[_Parcel] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._idle: asyncio.Future[None] | None = None
+        self.busy = False
+        self.catalog = Catalog()
+
+    async def refresh(self) -> None:
+        """Read the registry again."""
+        self.catalog = Catalog(await self._store.registry())
+
+    def new_id(self) -> str:
+        """A fresh ULID."""
+        return self._ulids.new(self._clock.now_ms())
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits to be admitted."""
+        return not (self._parcels or self.busy)
+
+    # ------------------------------------------------------------ what is asked of the store
+
+    def letters(self, events: Sequence[Event[Any]]) -> tuple[list[Letter], list[str]]:
+        """How users' events are admitted, and their ids.
+
+        Raises:
+            EventRejected: One of them is not valid: none is to be sent.
+        """
+        made: list[Letter] = []
+        ids: list[str] = []
+        now = self._clock.now_ms()
+        for number, event in enumerate(events):
+            try:
+                encoded = check_sendable(event, self._limits)
+            except Exception as error:
+                if len(events) > 1:
+                    error.args = (f"event {number + 1} of {len(events)}: {error.args[0]}", *error.args[1:])
+                raise
+            stored = NewEvent(
+                event.id or self._ulids.new(now),
+                event.name,
+                now if event.ts is None else event.ts,
+                encoded.data,
+                encoded.user,
+                event.v,
+                once=event.id is not None,
+            )
+            ids.append(stored.id)
+            made.append(self.letter(stored))
+        return made, ids
+
+    def letter(self, event: NewEvent) -> Letter:
+        """How an event is admitted."""
+
+        def write(catalog: Catalog) -> Admission:
+            document = _document(event) if catalog.needs_document(event.name) else None
+            return admission(catalog, event, document, self._clock.now_ms(), self.new_id)
+
+        return write
+
+    def internal(self, name: str, data: bytes, ts: int) -> Letter:
+        """How an event of the engine's own is admitted."""
+        return self.letter(NewEvent(self.new_id(), name, ts, data))
+
+    def invocation(
+        self,
+        function: str,
+        data: Any,
+        *,
+        parent: tuple[str, str] | None = None,
+        start_id: str | None = None,
+    ) -> tuple[Letter, str]:
+        """How one run of `function` (its key) is started, and the id that it gets if it is a new one.
+
+        Raises:
+            SerializationError: `data` is not JSON.
+            EventTooLarge: It is larger than `Limits.event_bytes`.
+        """
+        now = self._clock.now_ms()
+        encoded = encode(data, what=f"the data for function {function!r}")
+        if len(encoded) > self._limits.event_bytes:
+            raise EventTooLarge(
+                f"the data for function {function!r} has {len(encoded):,} bytes; Limits.event_bytes allows "
+                f"{self._limits.event_bytes:,}"
+            )
+        event = NewEvent(self.new_id(), INVOKED, now, encoded)
+        run = self.new_id()
+        who = None if parent is None else Parent(*parent)
+
+        def write(catalog: Catalog) -> Admission:
+            blueprint = catalog.functions[function]
+            return invocation(
+                catalog, blueprint, event, _document(event), now, run, parent=who, start_id=start_id
+            )
+
+        return write, run
+
+    # ------------------------------------------------------------ admitting
+
+    async def admit(self, letters: Sequence[Letter]) -> list[Answered]:
+        """Have all of these admitted in one transaction.
+
+        Raises:
+            StoreError: The store could not; nothing of it is stored.
+        """
+        if not letters:
+            return []
+        parcel = _Parcel(letters, self._loop.create_future())
+        self._parcels.append(parcel)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        return await parcel.answer
+
+    async def run(self) -> None:
+        """Admit until cancelled."""
+        while True:
+            if not self._parcels:
+                self._idle = self._loop.create_future()
+                await self._idle
+            self.busy = True
+            parcels = self._gather()
+            try:
+                await self._deliver(parcels)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+                for parcel in parcels:
+                    if not parcel.answer.done():
+                        parcel.answer.set_exception(error)
+            self.busy = False
+
+    def _gather(self) -> list[_Parcel]:
+        taken: list[_Parcel] = []
+        count = 0
+        while self._parcels and (not taken or count + len(self._parcels[0].letters) <= BATCH):
+            taken.append(self._parcels.popleft())
+            count += len(taken[-1].letters)
+        return taken
+
+    async def _deliver(self, parcels: list[_Parcel]) -> None:
+        while True:
+            catalog = self.catalog
+            admissions = [letter(catalog) for parcel in parcels for letter in parcel.letters]
+            admitted = await self._store.admit(self._clock.now_ms(), admissions, self._request())
+            # The check of the registry is the same for all: either all are outdated, or none is.
+            if not any(isinstance(one, Outdated) for one in admitted.answers):
+                break
+            await self.refresh()
+        self._loop.call_soon(partial(self._admitted, admitted))
+        start = 0
+        for parcel in parcels:
+            end = start + len(parcel.letters)
+            if not parcel.answer.done():
+                parcel.answer.set_result([one for one in admitted.answers[start:end] if not isinstance(one, Outdated)])
+            start = end
+
+    def close(self) -> None:
+        """Refuse what is still waiting."""
+        while self._parcels:
+            parcel = self._parcels.popleft()
+            if not parcel.answer.done():
+                parcel.answer.set_exception(StoreError("the engine was closed before this was stored"))
+
+
+def _document(event: NewEvent) -> dict[str, Any]:
+    """The event as expressions see it."""
+    return {
+        "id": event.id,
+        "name": event.name,
+        "data": orjson.loads(event.data),
+        "user": None if event.user is None else orjson.loads(event.user),
+        "ts": event.ts,
+        "v": event.v,
+    }

@@ -1,0 +1,434 @@
+"""The worker: asks for work, keeps the sessions of the runs that are its own, and sees that time passes.
+
+It makes no store call while there is nothing to do: claims are caused by what was just written, by a timer
+that falls due, by a place that becomes free, or by the doorbell of another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from durable._core.admission import condition_holds
+from durable._executor import callbacks, ending
+from durable._executor.committer import Committer
+from durable._executor.session import Session
+from durable.errors import StoreError
+from durable.records import (
+    Admitted,
+    Claim,
+    CommitState,
+    End,
+    Park,
+    Request,
+    RunStatus,
+    Verdict,
+    Yield,
+)
+from durable._core.settling import document_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from random import Random
+
+    from anyio import CapacityLimiter
+
+    from durable._core.catalog import Catalog
+    from durable._core.operations import Call
+    from durable._executor.draft import Draft
+    from durable._executor.intake import Intake
+    from durable.clock import Clock
+    from durable.context import Attempt
+    from durable.engine import Engine
+    from durable.functions import Function
+    from durable.limits import Limits
+    from durable.observers import Observers
+    from durable.records import (
+        Candidate,
+        Commit,
+        CommitAnswer,
+        Committed,
+        Delivery,
+        Then,
+    )
+    from durable.store import Store
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger("durable.worker")
+
+_RETRY_SECONDS = 0.2
+_VERDICT_SECONDS = 0.002
+
+
+class Worker:
+    """Executes runs of the functions that an engine hosts. Fulfils `host.Host` and `committer.Landing`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        engine_id: str,
+        store: Store,
+        clock: Clock,
+        functions: Mapping[str, Function[Any]],
+        *,
+        limits: Limits,
+        observers: Observers,
+        random: Random,
+        threads: CapacityLimiter,
+        capacity: int,
+        warm_for: int,
+        max_warm: int,
+        strict: bool,
+        ended: Callable[[str, Then], None],
+        pulse: Callable[[], None],
+    ) -> None:
+        self.engine = engine
+        self.engine_id = engine_id
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock
+        self.limits = limits
+        self.observers = observers
+        self.random = random
+        self.strict = strict
+        self.intake: Intake
+        self.committer = Committer(store, engine_id, clock, self)
+        self.sessions: dict[str, Session] = {}
+        self.warm: OrderedDict[str, tuple[Session, int]] = OrderedDict()
+        self._store = store
+        self._functions = functions
+        self._pools = frozenset(functions)
+        self._threads = threads
+        self._capacity = capacity
+        self._warm_for = warm_for
+        self._max_warm = max_warm
+        self._ended = ended
+        self._pulse = pulse
+        self._seen = 0
+        self._ahead: set[int] = set()
+        self._backlog = False
+        self._wanted = asyncio.Event()
+        self._asked = False
+        self._store_due: int | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at: int | None = None
+        self._asking = False
+        self._keepers: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    # ------------------------------------------------------------ asking for work
+
+    def wake(self) -> None:
+        """Ask for work soon."""
+        self._asked = True
+        self._wanted.set()
+
+    def due(self, ms: int) -> None:
+        """Something in the store falls due at `ms`."""
+        if self._store_due is None or ms < self._store_due:
+            self._store_due = ms
+            self._set_alarm()
+
+    @property
+    def next_due(self) -> int | None:
+        """When something will happen by time alone: a timer, or an eviction."""
+        cold = next(iter(self.warm.values()))[1] + self._warm_for if self.warm else None
+        if cold is None or self._store_due is None:
+            return self._store_due if cold is None else cold
+        return min(cold, self._store_due)
+
+    def _set_alarm(self) -> None:
+        due = self.next_due
+        if due == self._alarm_at and self._alarm is not None and not self._alarm.done():
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = due
+        self._alarm = None if due is None else asyncio.Task(self._ring(due), loop=self.loop)
+
+    async def _ring(self, due: int) -> None:
+        while self.clock.now_ms() < due:
+            await self.clock.sleep_until(due)
+        self._wanted.set()
+
+    def request(self) -> Request | None:
+        """What an admission may claim for us at once."""
+        free = self._free()
+        if self.draining or free <= 0 or not self._pools:
+            return None
+        return Request(self.engine_id, self._seen, self._pools, free)
+
+    def _free(self) -> int:
+        return self._capacity - (len(self.sessions) - len(self.warm))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way that could make work at the present time."""
+        if self._wanted.is_set() or self._asking or self._keepers or not self.committer.at_rest:
+            return False
+        if self.next_due is not None and self.next_due <= self.clock.now_ms():
+            return False
+        return all(run in self.warm or session.stuck for run, session in self.sessions.items())
+
+    async def run(self) -> None:
+        """Ask for work whenever there may be some, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._asking = True
+            self._wanted.clear()
+            self._evict_cold(self.clock.now_ms())
+            try:
+                if self._is_time() and await self.turn():
+                    self.wake()
+            except StoreError as error:
+                _log.error("the store gives no work (%s); asking again in %.1f s", error, _RETRY_SECONDS)  # noqa: TRY400
+                await asyncio.sleep(_RETRY_SECONDS)
+                self.wake()
+            self._set_alarm()
+            self._asking = False
+            self._pulse()
+
+    def _is_time(self) -> bool:
+        """Whether the store is to be asked: an eviction alone is no reason."""
+        asked, self._asked = self._asked, False
+        return asked or (self._store_due is not None and self._store_due <= self.clock.now_ms())
+
+    async def turn(self) -> bool:
+        """Ask once; whether there is more to ask for."""
+        now = self.clock.now_ms()
+        free = 0 if self.draining else max(0, self._free())
+        claimed = await self._store.claim(now, Request(self.engine_id, self._seen, self._pools, free))
+        self._store_due = claimed.next_due
+        self._take(claimed.deliveries)
+        self._backlog = free == 0 or sum(isinstance(one, Claim) for one in claimed.deliveries) >= free
+        if claimed.candidates:
+            await self._judge(claimed.candidates)
+        return claimed.more
+
+    def _heard(self, woke: Iterable[str]) -> None:
+        if not self._pools.isdisjoint(woke) or self.engine_id in woke:
+            self.wake()
+
+    # ------------------------------------------------------------ deliveries
+
+    def admitted(self, answer: Admitted) -> None:
+        """What became of a batch of admissions."""
+        self._take(answer.deliveries)
+        self._heard(answer.woke)
+        self._consider(answer.answers)
+        self._pulse()
+
+    def _consider(self, answers: Iterable[Any]) -> None:
+        candidates = [one for answer in answers for one in getattr(answer, "candidates", ())]
+        if candidates:
+            self._keep(self._judge(candidates))
+
+    def _keep(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.Task(work, loop=self.loop)
+        self._keepers.add(task)
+        task.add_done_callback(self._kept)
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._keepers.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("the engine failed in the background", exc_info=task.exception())
+        self._pulse()
+
+    async def _judge(self, candidates: Iterable[Candidate]) -> None:
+        """Evaluate the conditions of waits that an event may resolve; yield to the loop every 2 ms."""
+        verdicts: list[Verdict] = []
+        began = self.loop.time()
+        for one in candidates:
+            matches = condition_holds(one.condition, document_of(one.event))
+            verdicts.append(Verdict(one.run, one.ref, one.event.seq, matches))
+            if self.loop.time() - began > _VERDICT_SECONDS:
+                await asyncio.sleep(0)
+                began = self.loop.time()
+        self.committer.decide(verdicts)
+
+    def _take(self, deliveries: Iterable[Delivery]) -> None:
+        for one in deliveries:
+            if one.no <= self._seen or one.no in self._ahead:
+                continue
+            self._ahead.add(one.no)
+            while self._seen + 1 in self._ahead:
+                self._seen += 1
+                self._ahead.discard(self._seen)
+            if isinstance(one, Claim):
+                self._claimed(one)
+                continue
+            session = self.sessions.get(one.run)
+            if session is not None and session.gen == one.gen:
+                if one.cancelled:
+                    session.cancel()
+                session.hear(one.fired)
+
+    def _claimed(self, claim: Claim) -> None:
+        run = claim.history.run
+        session = self.sessions.get(run.id)
+        if run.status is RunStatus.CANCELLED:
+            if session is not None:
+                self._forget(session)
+                self._keep(ending.unwind(session))
+            self._announce(claim)
+        elif session is not None and not session.unwinding and session.end is None:
+            self.warm.pop(run.id, None)
+            self.observers.run_resumed(run.id, run.function)
+            session.resume(claim.history)
+        elif claim.warm:
+            self._keep(self._reload(claim))
+        else:
+            self._begin(claim)
+
+    async def _reload(self, claim: Claim) -> None:
+        """A run that we had parked and evicted came back without its memos."""
+        history = await self._store.history(claim.history.run.id)
+        if history is not None:
+            self._begin(Claim(claim.no, history))
+
+    def _begin(self, claim: Claim) -> None:
+        run = claim.history.run
+        session = Session(self, self._functions[run.function], claim.history)
+        self.sessions[run.id] = session
+        self.observers.run_started(run.id, run.function)
+        session.start()
+
+    def _announce(self, claim: Claim) -> None:
+        session = Session(self, self._functions[claim.history.run.function], claim.history)
+        self.sessions[session.run_id] = session
+        ending.announce_cancelled(session)
+
+    # ------------------------------------------------------------ what sessions ask for
+
+    async def call(self, op: Call, attempt: Attempt) -> Any:
+        """Call a step's function once."""
+        return await callbacks.call(op, attempt, self._threads)
+
+    def revived(self, session: Session) -> None:
+        """A parked run goes on by itself: a cancelled await, say."""
+        self.warm.pop(session.run_id, None)
+
+    # ------------------------------------------------------------ what became of commits
+
+    @property
+    def catalog(self) -> Catalog:
+        """What admissions are made from."""
+        return self.intake.catalog
+
+    async def refresh(self) -> None:
+        """Read the registry again."""
+        await self.intake.refresh()
+
+    def committed(self, answer: Committed) -> None:
+        """A batch was answered."""
+        self._take(answer.deliveries)
+        self._heard(answer.woke)
+        for one in answer.answers:
+            if one.admitted:
+                self._consider(one.admitted)
+        self._pulse()
+
+    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer) -> None:
+        """One commit was answered."""
+        if answer.state is CommitState.OK:
+            session.landed(draft, answer)
+            self._went(session, commit)
+        elif answer.state is CommitState.CANCELLED:
+            session.in_flight -= 1
+            if session.end is None:
+                session.cancel()
+            elif isinstance(commit.then, End):
+                ending.announce_cancelled(session)
+            else:
+                self._over(session, None)
+        elif answer.state is CommitState.OUTDATED or session.gen != commit.gen:
+            session.restore(draft)
+        elif session.end is None:
+            _log.warning("run %s was taken over by another engine; it is left to it", session.run_id)
+            self._lose(session)
+        else:
+            self._over(session, None)
+
+    def _went(self, session: Session, commit: Commit) -> None:
+        if isinstance(commit.then, End | Yield) or (isinstance(commit.then, Park) and session.end is not None):
+            self._over(session, commit.then)
+        elif isinstance(commit.then, Park) and session.may_rest(commit.gen):
+            self._parked(session)
+
+    def _parked(self, session: Session) -> None:
+        session.parked = True
+        run = session.run_id
+        self.warm[run] = session, self.clock.now_ms()
+        self.observers.run_parked(run, session.history.run.function)
+        while len(self.warm) > self._max_warm:
+            self._evict(next(iter(self.warm)))
+        self._set_alarm()
+        self._place_is_free()
+
+    def _over(self, session: Session, then: Then | None) -> None:
+        self._forget(session)
+        if isinstance(then, End):
+            self.observers.run_ended(session.run_id, session.history.run.function, then.status)
+            self._ended(session.run_id, then)
+        self._place_is_free()
+
+    def _forget(self, session: Session) -> None:
+        if self.sessions.get(session.run_id) is session:
+            del self.sessions[session.run_id]
+            self.warm.pop(session.run_id, None)
+
+    def _place_is_free(self) -> None:
+        if self._backlog:
+            self.wake()
+        self._pulse()
+
+    def _lose(self, session: Session) -> None:
+        self._forget(session)
+        self._keep(ending.unwind(session))
+
+    # ------------------------------------------------------------ eviction
+
+    def _evict_cold(self, now: int) -> None:
+        while self.warm:
+            run, (_, since) = next(iter(self.warm.items()))
+            if since + self._warm_for > now:
+                return
+            self._evict(run)
+
+    def _evict(self, run: str) -> None:
+        session, _ = self.warm.pop(run)
+        self.sessions.pop(run, None)
+        self.observers.run_evicted(run, session.history.run.function)
+        self._keep(ending.unwind(session))
+
+    # ------------------------------------------------------------ stopping
+
+    async def drain(self) -> None:
+        """Let callbacks in flight end, and hand runs back before their next step."""
+        self.draining = True
+        for session in list(self.sessions.values()):
+            if not session.parked:
+                session.halt()
+
+    def hurry(self) -> None:
+        """Interrupt callbacks in flight; their attempts are given back."""
+        for session in list(self.sessions.values()):
+            if not session.parked and session.end is None and not session.unwinding:
+                _log.warning("run %s is interrupted in a step: its attempt runs again later", session.run_id)
+                ending.let_go(session)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no run is ours any more, parked ones apart."""
+        return len(self.sessions) == len(self.warm)
+
+    async def close(self) -> None:
+        """Drop the tasks of parked runs; they are nobody's, and are replayed when they go on."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for run in list(self.warm):
+            self._evict(run)
+        while self._keepers:
+            await asyncio.wait(self._keepers)

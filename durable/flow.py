@@ -1,0 +1,76 @@
+"""What ends runs from outside: cancelling events and time limits, as a user declares them.
+
+Duty: values that check themselves. The expressions in them are compiled by the core, when the function is
+declared.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import attrs
+
+from durable.durations import Duration, PointInTime, shown, to_ms
+from durable.errors import ConfigError
+
+__all__ = ["CancelOn", "Timeouts"]
+
+
+@attrs.frozen
+class CancelOn:
+    """Cancel the run when an event comes.
+
+    Args:
+        event: The exact name of the event.
+        if_: A CEL condition over ``event`` (which started the run) and ``async`` (which came now).
+        match: A path that must have the same value in both, such as ``"data.order_id"``.
+        timeout: How long after the run was created it listens; ``None``: as long as the run lives.
+
+    Raises:
+        ConfigError: A value is none of these, or both `if_` and `match` are given.
+    """
+
+    event: str
+    if_: str | None = None
+    match: str | None = None
+    timeout: Duration | PointInTime | None = None
+
+    def __attrs_post_init__(self) -> None:
+        name = cast("object", self.event)
+        if not isinstance(name, str) or not name or "*" in name:
+            raise ConfigError(f"CancelOn.event must be the exact name of an event, got {shown(name)}")
+        if self.if_ is not None and self.match is not None:
+            raise ConfigError(f"CancelOn({shown(name)}): give either if_ or match, not both")
+
+
+@attrs.frozen
+class Timeouts:
+    """How long a run may take; over it, the run is cancelled at the deadline itself.
+
+    Args:
+        start: From the moment in which the run was created (or its event's future `ts`) to its first
+            execution.
+        finish: From its first execution to its end.
+
+    Raises:
+        ConfigError: A value is no duration.
+    """
+
+    start: Duration | None = None
+    finish: Duration | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("start", "finish"):
+            value = getattr(self, name)
+            if value is not None and to_ms(value, what=f"Timeouts.{name}") == 0:
+                raise ConfigError(f"Timeouts.{name} must be longer than nothing, got {shown(value)}")
+
+    @property
+    def start_ms(self) -> int | None:
+        """The limit to the first execution, in milliseconds."""
+        return None if self.start is None else to_ms(self.start)
+
+    @property
+    def finish_ms(self) -> int | None:
+        """The limit to the end, in milliseconds."""
+        return None if self.finish is None else to_ms(self.finish)

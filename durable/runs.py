@@ -1,0 +1,291 @@
+"""Runs as people and callers see them: the handle `Run`, its steps, and pages of things.
+
+A handle is a snapshot that can be refreshed; what it does, its engine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import orjson
+from attrs import evolve, frozen
+
+from durable._core.lifecycle import split_key
+from durable.codec import decode
+from durable.durations import from_ms
+from durable.events import Event
+from durable.failures import ErrorRecord
+from durable.records import MemoState, RunStatus
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from durable.codec import Decoder
+    from durable.durations import Duration
+    from durable.records import End, History, Memo, StoredEvent
+
+__all__ = ["Listing", "Page", "Run", "StepRecord", "event_of"]
+
+T = TypeVar("T")
+
+
+def event_of(stored: StoredEvent) -> Event[Any]:
+    """A stored event as users know it."""
+    return Event.received(
+        stored.name, stored.data, id=stored.id, ts=stored.ts, user=stored.user, v=stored.v
+    )
+
+
+@frozen
+class StepRecord:
+    """One step of a run.
+
+    `status` is ``"completed"``, ``"failed"``, ``"withdrawn"``, ``"running"``, ``"retrying"`` or ``"waiting"``.
+    """
+
+    id: str
+    index: int
+    kind: str
+    status: str
+    attempts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    output: Any = None
+    error: ErrorRecord | None = None
+
+
+class RunKeeper(Protocol):
+    """What a handle needs of its engine."""
+
+    async def _read(self, run_id: str) -> History: ...
+    async def _result(self, run: Run, timeout: Duration | None) -> Any: ...
+    async def cancel(self, run_id: str) -> None: ...
+    def _decoder(self, function: str) -> Decoder: ...
+
+
+class Run:
+    """A run, as it stood when it was read last.
+
+    Times are aware datetimes in UTC. `output` is decoded into the type of its handler's annotation where the
+    function is hosted here, and is JSON elsewhere.
+    """
+
+    __slots__ = ("_history", "_keeper")
+
+    def __init__(self, keeper: RunKeeper, history: History) -> None:
+        self._keeper = keeper
+        self._history = history
+
+    def __repr__(self) -> str:
+        return f"<durable.Run {self.id} of {self.function_id!r}: {self.status}>"
+
+    # ------------------------------------------------------------ what it is
+
+    @property
+    def id(self) -> str:
+        """The run's id, a ULID."""
+        return self._history.run.id
+
+    @property
+    def function_id(self) -> str:
+        """The function's id, as its author wrote it."""
+        return split_key(self._history.run.function)[1]
+
+    @property
+    def app(self) -> str:
+        """The app of the engine that hosts the function."""
+        return split_key(self._history.run.function)[0]
+
+    @property
+    def status(self) -> RunStatus:
+        """Where it stands."""
+        return self._history.run.status
+
+    @property
+    def event(self) -> Event[Any]:
+        """The event that started it; of a batch, the first."""
+        return event_of(self._history.events[0])
+
+    @property
+    def events(self) -> list[Event[Any]]:
+        """All events that started it."""
+        return [event_of(one) for one in self._history.events]
+
+    @property
+    def output(self) -> Any:
+        """What the handler returned; ``None`` until it has."""
+        output = self._history.run.output
+        if output is None:
+            return None
+        decoder = self._keeper._decoder(self._history.run.function)  # noqa: SLF001 - a handle's own engine
+        return decode(output, decoder, what=f"the result of run {self.id}")
+
+    @property
+    def error(self) -> ErrorRecord | None:
+        """Why it failed: `name`, `message`, `stack`, `step_id`."""
+        error = self._history.run.error
+        return None if error is None else ErrorRecord.decode(error)
+
+    @property
+    def skip_reason(self) -> str | None:
+        """Why it never ran, or why it was cancelled."""
+        return self._history.run.reason
+
+    @property
+    def parent_id(self) -> str | None:
+        """The run that invoked it."""
+        parent = self._history.run.parent
+        return None if parent is None else parent.run
+
+    @property
+    def attempt(self) -> int:
+        """The number of the handler's attempt, from 0."""
+        return self._history.run.attempt
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """What it waits for, in words."""
+        if self.status.ended:
+            return []
+        found: list[str] = []
+        for timer in self._history.timers:
+            when = from_ms(timer.due).isoformat(timespec="seconds")
+            step = timer.ref.rpartition("#")[0]
+            if timer.ref == "":
+                found.append(f"attempt {timer.attempt + 1} of the handler at {when}")
+            elif timer.attempt:
+                found.append(f"step {step!r}: attempt {timer.attempt + 1} at {when}")
+            elif step:
+                found.append(f"step {step!r}: {timer.kind or 'timer'} until {when}")
+        for wait in self._history.waits:
+            step = wait.ref.rpartition("#")[0]
+            what = wait.event or wait.signal or wait.child
+            if step and not wait.ref.startswith("!"):
+                until = "" if wait.until is None else f" until {from_ms(wait.until).isoformat(timespec='seconds')}"
+                word = "event" if wait.event else "signal" if wait.signal else "run"
+                found.append(f"step {step!r}: {word} {what!r}{until}")
+        return found
+
+    @property
+    def queued_at(self) -> datetime:
+        """When it was created."""
+        return from_ms(self._history.run.created)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it was executed for the first time."""
+        return _at(self._history.run.started)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended."""
+        return _at(self._history.run.ended)
+
+    # ------------------------------------------------------------ what it does
+
+    def ended(self, end: End) -> None:
+        """Take note of the end, of which the engine was told."""
+        record = evolve(self._history.run, status=end.status, output=end.output, error=end.error)
+        self._history = evolve(self._history, run=record)
+
+    async def refresh(self) -> Run:
+        """Read it again, in place."""
+        self._history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
+        return self
+
+    async def result(self, timeout: Duration | None = None) -> Any:
+        """Wait for its end: what the handler returned.
+
+        Raises:
+            RunFailed: It failed, or was skipped.
+            RunCancelled: It was cancelled.
+            TimeoutError: It did not end within `timeout`; it runs on.
+        """
+        return await self._keeper._result(self, timeout)  # noqa: SLF001 - as above
+
+    async def cancel(self) -> None:
+        """Cancel it; nothing happens if it has ended."""
+        await self._keeper.cancel(self.id)
+
+    async def steps(self) -> list[StepRecord]:
+        """Its steps, in order of their start."""
+        history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
+        found = [_step(memo) for memo in history.memos if memo.state is not MemoState.LATE]
+        for timer in history.timers:
+            if "#" in timer.ref and not timer.ref.startswith("!"):
+                found.append(_open_step(timer.ref, str(timer.kind or "run"), timer.attempt, timer.error, timer.started))
+        for wait in history.waits:
+            if wait.kind is not None:
+                found.append(_open_step(wait.ref, str(wait.kind), 0, None, wait.started))
+        order = {(one.step, one.index): one.position for one in history.memos}
+        found.sort(key=lambda one: (one.started_at or from_ms(0), order.get((one.id, one.index), 1 << 30)))
+        return found
+
+
+def _at(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)
+
+
+def _step(memo: Memo) -> StepRecord:
+    status = {MemoState.VALUE: "completed", MemoState.ERROR: "failed"}.get(memo.state, "withdrawn")
+    error = ErrorRecord.decode(memo.value or b"null") if memo.state is MemoState.ERROR else None
+    output = orjson.loads(memo.value or b"null") if memo.state is MemoState.VALUE else None
+    return StepRecord(
+        memo.step,
+        memo.index,
+        str(memo.kind),
+        status,
+        memo.attempts,
+        _at(memo.started or None),
+        _at(memo.ended or None),
+        output,
+        error,
+    )
+
+
+def _open_step(ref: str, kind: str, attempt: int, error: bytes | None, started: int) -> StepRecord:
+    step, _, index = ref.rpartition("#")
+    status = "retrying" if attempt else "waiting"
+    record = None if error is None else ErrorRecord.decode(error)
+    return StepRecord(step, int(index), kind, status, attempt, _at(started or None), None, None, record)
+
+
+# ---------------------------------------------------------------- pages
+
+
+@frozen
+class Page(Generic[T]):
+    """Some of many things. `cursor` asks for the next page; ``None``: there is none."""
+
+    items: list[T]
+    cursor: str | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Listing(Generic[T]):
+    """A question for things: ``await`` it for one `Page`, or ``async for`` over all of them."""
+
+    __slots__ = ("_cursor", "_fetch")
+
+    def __init__(self, fetch: Callable[[str | None], Awaitable[Page[T]]], cursor: str | None) -> None:
+        self._fetch = fetch
+        self._cursor = cursor
+
+    def __await__(self) -> Generator[Any, None, Page[T]]:
+        return self._fetch(self._cursor).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        cursor = self._cursor
+        while True:
+            page = await self._fetch(cursor)
+            for item in page.items:
+                yield item
+            cursor = page.cursor
+            if cursor is None:
+                return

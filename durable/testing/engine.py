@@ -1,0 +1,139 @@
+"""TestEngine: the real engine under a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from durable._executor.worker import Worker
+from durable.durations import from_ms, to_ms
+from durable.engine import Engine
+from durable.errors import DurableError
+from durable.testing.clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from durable._core.operations import Call
+    from durable.context import Attempt
+    from durable.durations import Duration
+    from durable.functions import Function
+    from durable.runs import Run
+    from durable.store import Store
+
+__all__ = ["Stuck", "TestEngine"]
+
+
+class Stuck(DurableError):  # noqa: N818 - a name of the public interface
+    """A run can never end: nothing is due at any time, and it still waits. The message says for what."""
+
+
+class StubbedWorker(Worker):
+    """Executes runs, and returns what a test wants in the place of some steps."""
+
+    stubs: dict[str, Any]
+
+    async def call(self, op: Call, attempt: Attempt) -> Any:
+        if op.step not in self.stubs:
+            return await super().call(op, attempt)
+        stub = self.stubs[op.step]
+        if isinstance(stub, BaseException) or (isinstance(stub, type) and issubclass(stub, BaseException)):
+            raise stub
+        return stub
+
+
+class TestEngine(Engine):
+    """An `Engine` with a virtual clock and the same executor: a three-week run is tested in milliseconds.
+
+    Real time passes only for what really takes time: a callback's own I/O, a worker thread.
+
+    Args:
+        functions: What it hosts.
+        store: A URL or a store object.
+        start: The first virtual time.
+        **options: Those of `Engine`.
+
+    Example:
+        >>> async with TestEngine(functions=[remind]) as t:
+        ...     run = await t.start(remind, {"user": "u-1"})
+        ...     await t.advance("7d")
+        ...     assert (await run.refresh()).status == "completed"
+    """
+
+    __test__ = False
+    worker_class = StubbedWorker
+
+    def __init__(
+        self,
+        functions: Sequence[Function[Any]] = (),
+        *,
+        store: str | Store = "memory://",
+        start: str = "2030-01-01T00:00:00Z",
+        **options: Any,
+    ) -> None:
+        clock = options.pop("clock", None) or VirtualClock(start)
+        super().__init__(store, functions=functions, clock=clock, **options)
+        self._virtual: VirtualClock = clock
+        self._stubs: dict[str, Any] = {}
+
+    async def __aenter__(self) -> TestEngine:
+        await super().__aenter__()
+        return self
+
+    def _make(self, engine_id: str) -> None:
+        super()._make(engine_id)
+        assert isinstance(self._worker, StubbedWorker)
+        self._worker.stubs = self._stubs
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time, an aware datetime."""
+        return from_ms(self._virtual.now_ms())
+
+    def stub(self, step_id: str, value: Any) -> None:
+        """The step of this name returns `value`, or raises it, instead of running its callback."""
+        self._stubs[step_id] = value
+
+    # ------------------------------------------------------------ time
+
+    async def until_idle(self) -> None:
+        """Return when nothing can run at the present virtual time. Moves no clock."""
+        self._usable("until_idle")
+        calm = 0
+        while calm < 3:
+            if self._at_rest():
+                calm += 1
+                await asyncio.sleep(0)
+                continue
+            calm = 0
+            await self._next_pulse()
+
+    async def advance(self, duration: Duration) -> None:
+        """Move the clock, stopping at every timer that falls due on the way, in order, until idle at each."""
+        target = self._virtual.now_ms() + to_ms(duration, what="advance(duration)")
+        await self.until_idle()
+        while (due := self._next_due()) is not None and due <= target:
+            self._virtual.jump(due)
+            await self.until_idle()
+        self._virtual.jump(target)
+        await self.until_idle()
+
+    # ------------------------------------------------------------ results
+
+    async def _result(self, run: Run, timeout: Duration | None) -> Any:
+        """Jump from timer to timer until the run has ended."""
+        limit = None if timeout is None else self._virtual.now_ms() + to_ms(timeout, what="result(timeout)")
+        while True:
+            await self.until_idle()
+            await run.refresh()
+            if run.status.ended:
+                return await super()._result(run, None)
+            due = self._next_due()
+            if limit is not None and (due is None or due > limit):
+                self._virtual.jump(limit)
+                raise TimeoutError(f"run {run.id} did not end by {from_ms(limit).isoformat()}")
+            if due is None:
+                waits = "; ".join(run.waiting_for) or f"nothing (its status is {run.status})"
+                raise Stuck(f"run {run.id} of {run.function_id!r} can never end; it waits for: {waits}")
+            self._virtual.jump(due)

@@ -1,0 +1,127 @@
+"""Things that a run waited for are over: they stay with it until a commit drops them.
+
+An owned run hears of it as news, one that nobody owns gets a turn. May not know what made them fire.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable.records import Cause
+from durable_stores.sqlite import turns
+from durable_stores.sqlite.rows import FIRED, fired_of
+from durable_stores.sqlite.work import Run, Work
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from collections.abc import Iterable
+
+    from durable.records import Fired
+
+__all__ = ["close_wait", "fire", "fired_by", "refuse_parents", "tell_parents", "what_came_of"]
+
+_ADD = """
+INSERT INTO fired (run, number, ref, cause, at, event, status, value, due, attempt, error, step, started)
+VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?, ?)
+"""
+_NO_TIMER = (None, None, None, None, None)
+
+
+def fire(
+    work: Work,
+    run: Run,
+    ref: str,
+    cause: Cause,
+    at: int,
+    *,
+    event: int | None = None,
+    status: str | None = None,
+    value: bytes | None = None,
+    timer: tuple[object, ...] = _NO_TIMER,
+) -> None:
+    """`ref` of `run` is over, unless it was before."""
+    if run.cancelled or run.ended is not None:
+        return
+    if run.fired and work.sql.execute("SELECT 1 FROM fired WHERE run = ? AND ref = ?", (run.id, ref)).fetchone():
+        return
+    run.fired += 1
+    work.touch(run)
+    work.seeds.pop(run.id, None)
+    work.sql.execute(
+        _ADD, (run.id, run.fired, ref, cause.name.lower(), at, event, status, value, *timer)
+    )
+    if run.owner is not None:
+        run.news = work.tell(run, run.owner)
+    else:
+        turns.queue(work, run, at)
+
+
+def close_wait(work: Work, run: str, ref: str) -> None:
+    """A wait is over: it is gone, with its time-out and its candidates."""
+    sql = work.sql
+    work.seeds.pop(run, None)
+    sql.execute("DELETE FROM waits WHERE run = ? AND ref = ?", (run, ref))
+    sql.execute("DELETE FROM jobs WHERE run = ? AND kind = 'timeout' AND ref = ?", (run, ref))
+    sql.execute("DELETE FROM candidates WHERE run = ? AND ref = ?", (run, ref))
+
+
+def tell_parents(work: Work, child: Run) -> None:
+    """The child is over: all who wait for it are told."""
+    waits = work.sql.execute("SELECT run, ref FROM waits WHERE child = ?", (child.id,)).fetchall()
+    if child.parent_run is not None:
+        waits += work.sql.execute(
+            "SELECT run, ref FROM waits WHERE child IS NOT NULL AND (run, ref) IN "
+            "(VALUES (?2, ?3) UNION SELECT parent_run, parent_ref FROM more_parents WHERE run = ?1)",
+            (child.id, child.parent_run, child.parent_ref),
+        ).fetchall()
+    for run, ref in sorted(set(waits)):
+        close_wait(work, run, ref)
+        _hear_of_child(work, run, ref, *what_came_of(work, child))
+
+
+def what_came_of(work: Work, child: Run) -> tuple[str, bytes | None]:
+    """The status of a run that is over, and the value that those who wait for it receive."""
+    status = child.stands()
+    if status == "skipped":
+        return status, as_json(child.reason or "")
+    if status == "cancelled":
+        return status, None
+    if child.result is None:
+        child.result = work.sql.execute(
+            "SELECT CAST(output AS BLOB), CAST(error AS BLOB), unmet FROM runs WHERE id = ?", (child.id,)
+        ).fetchone()
+    output, error, _ = child.result or (None, None, None)
+    return status, error if status == "failed" else output
+
+
+def refuse_parents(work: Work, parents: Iterable[tuple[str, str]], reason: str) -> None:
+    """There will be no child: `reason` says why."""
+    for run, ref in sorted(parents):
+        row = work.sql.execute(
+            "SELECT 1 FROM waits WHERE run = ? AND ref = ? AND child IS NOT NULL", (run, ref)
+        ).fetchone()
+        if row is not None:
+            close_wait(work, run, ref)
+            _hear_of_child(work, run, ref, "skipped", as_json(reason))
+
+
+def as_json(reason: str) -> bytes:
+    """A reason as the value of what a parent receives."""
+    return f'"{reason}"'.encode()
+
+
+def _hear_of_child(work: Work, run_id: str, ref: str, status: str, value: bytes | None) -> None:
+    run = work.run(run_id)
+    if run is not None:
+        fire(work, run, ref, Cause.CHILD, work.now, status=status, value=value)
+
+
+def fired_by(sql: sqlite3.Connection, run: str) -> tuple[Fired, ...]:
+    """What fired for `run` and was not dropped, in order."""
+    rows = sql.execute(
+        f"SELECT {FIRED} FROM fired LEFT JOIN events ON events.seq = fired.event "  # noqa: S608
+        "WHERE run = ? ORDER BY number",
+        (run,),
+    )
+    return tuple(fired_of(row) for row in rows)

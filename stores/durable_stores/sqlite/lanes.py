@@ -1,0 +1,178 @@
+"""The queue: all jobs with the same pool, throttle and slots stand in one lane, ordered by rank.
+
+A lane is *ready* in its pool, by the rank of its head, or *blocked* at exactly one gate. What holds, and
+what every function here restores: no lane is blocked at an open gate, unless a ready lane with the same
+gate, pool and rule has a better head. Saturated keys are never scanned. May not know runs' lives.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from attrs import frozen
+
+from durable.gates import rank as rank_of
+from durable_stores.sqlite import gating
+from durable_stores.sqlite.work import Work
+
+__all__ = ["Lane", "block", "enter", "leave", "offer", "offer_rule", "ready_lanes", "shrunk"]
+
+_LANE = "no, pool, function, throttle, slots, head"
+
+
+@frozen
+class Lane:
+    """A ready lane."""
+
+    no: int
+    pool: str
+    function: str
+    throttle: str
+    slots: str
+    head: int
+
+
+def enter(
+    work: Work,
+    kind: str,
+    run: str,
+    ref: str,
+    due: int,
+    priority: int,
+    *,
+    pool: str,
+    function: str,
+    throttle: str,
+    slots: str,
+    number: int | None = None,
+) -> None:
+    """Queue a job whose time has come."""
+    number = number or work.number()
+    rank = rank_of(due, priority, number)
+    lane = work.sql.execute(
+        "SELECT no, head, gate, rule FROM lanes WHERE pool = ? AND throttle = ? AND slots = ? AND function = ?",
+        (pool, throttle, slots, function),
+    ).fetchone()
+    if lane is None:
+        no = _new_lane(work, pool, function, throttle, slots, rank)
+    else:
+        no, head, gate, rule = lane
+        if rank < head:
+            # A better job in a blocked lane may pass where a worse one, ready elsewhere, has the next place.
+            wakes = gate is not None and gating.is_open(work, function, gate, rule)
+            work.sql.execute(
+                "UPDATE lanes SET head = ?1, gate = iif(?2, NULL, gate), rule = iif(?2, NULL, rule) WHERE no = ?3",
+                (rank, wakes, no),
+            )
+            if gate is None or wakes:
+                _is_ready(work, pool, rank)
+        elif gate is None:
+            work.woke.add(pool)
+    work.sql.execute(
+        "INSERT INTO jobs (no, run, kind, ref, due, lane, rank) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (number, run, kind, ref, due, no, rank),
+    )
+
+
+def _new_lane(work: Work, pool: str, function: str, throttle: str, slots: str, rank: int) -> int:
+    (no,) = work.sql.execute(
+        "INSERT INTO lanes (pool, function, throttle, slots, head) VALUES (?, ?, ?, ?, ?) RETURNING no",
+        (pool, function, throttle, slots, rank),
+    ).fetchone()
+    if throttle or slots:
+        work.sql.executemany(
+            "INSERT OR IGNORE INTO askers VALUES (?, ?)",
+            [(gate, no) for gate, _ in gating.gated(function, throttle, slots).gates],
+        )
+    _is_ready(work, pool, rank)
+    return int(no)
+
+
+def leave(work: Work, lane: int, rank: int) -> None:
+    """A job with `rank`, which is deleted already, has left `lane` without being taken."""
+    row = work.sql.execute("SELECT head FROM lanes WHERE no = ?", (lane,)).fetchone()
+    if row is not None and row[0] == rank:
+        shrunk(work, lane)
+
+
+def shrunk(work: Work, no: int) -> None:
+    """The head of a lane is gone: it stands by its next job now, and others may have become the better."""
+    pool, function, throttle, slots, gate = work.sql.execute(
+        "SELECT pool, function, throttle, slots, gate FROM lanes WHERE no = ?", (no,)
+    ).fetchone()
+    (head,) = work.sql.execute("SELECT min(rank) FROM jobs WHERE lane = ?", (no,)).fetchone()
+    asks = gating.gated(function, throttle, slots).gates
+    if head is None:
+        work.sql.execute("DELETE FROM lanes WHERE no = ?", (no,))
+        work.sql.executemany("DELETE FROM askers WHERE gate = ? AND lane = ?", [(name, no) for name, _ in asks])
+    else:
+        work.sql.execute("UPDATE lanes SET head = ? WHERE no = ?", (head, no))
+        if gate is None and work.heads is not None:
+            heapq.heappush(work.heads, (head, pool))
+    if gate is None:
+        for name, _ in asks:
+            offer(work, name)
+
+
+def block(work: Work, lane: Lane, gate: str, rule: str) -> None:
+    """`lane` waits at a gate that is shut; its other gates are offered to those that wait there."""
+    work.sql.execute("UPDATE lanes SET gate = ?, rule = ? WHERE no = ?", (gate, rule, lane.no))
+    for name, _ in gating.gated("", lane.throttle, lane.slots).gates:
+        if name != gate:
+            offer(work, name)
+
+
+def offer(work: Work, gate: str) -> None:
+    """A gate may be open: of each pool and rule that wait at it, wake the lane with the best head."""
+    pool, rule = "", ""
+    while True:
+        # Two ranges, since `(pool, rule) > (?, ?)` would walk all that wait here.
+        group = (
+            work.sql.execute(
+                "SELECT pool, rule FROM lanes WHERE gate = ? AND pool = ? AND rule > ? ORDER BY rule LIMIT 1",
+                (gate, pool, rule),
+            ).fetchone()
+            or work.sql.execute(
+                "SELECT pool, rule FROM lanes WHERE gate = ? AND pool > ? ORDER BY pool, rule LIMIT 1",
+                (gate, pool),
+            ).fetchone()
+        )
+        if group is None:
+            return
+        pool, rule = group
+        no, function, head = work.sql.execute(
+            "SELECT no, function, head FROM lanes WHERE gate = ? AND pool = ? AND rule = ? ORDER BY head LIMIT 1",
+            (gate, pool, rule),
+        ).fetchone()
+        if gating.is_open(work, function, gate, rule):
+            _wake(work, no, pool, head)
+
+
+def offer_rule(work: Work, function: str, names: set[str]) -> None:
+    """Limits of `function` have changed: every lane that waits by one of them is looked at again."""
+    rows = work.sql.execute(
+        "SELECT no, pool, head, rule FROM lanes WHERE gate IS NOT NULL AND function = ?", (function,)
+    ).fetchall()
+    for no, pool, head, rule in rows:
+        if rule in names:
+            _wake(work, no, pool, head)
+
+
+def ready_lanes(work: Work, pool: str) -> list[Lane]:
+    """The best two of a pool: the first is to be taken from, until the second is the better."""
+    rows = work.sql.execute(
+        f"SELECT {_LANE} FROM lanes WHERE pool = ? AND gate IS NULL ORDER BY head LIMIT 2",  # noqa: S608
+        (pool,),
+    )
+    return [Lane(*row) for row in rows]
+
+
+def _wake(work: Work, no: int, pool: str, head: int) -> None:
+    work.sql.execute("UPDATE lanes SET gate = NULL, rule = NULL WHERE no = ?", (no,))
+    _is_ready(work, pool, head)
+
+
+def _is_ready(work: Work, pool: str, head: int) -> None:
+    work.woke.add(pool)
+    if work.heads is not None:
+        heapq.heappush(work.heads, (head, pool))

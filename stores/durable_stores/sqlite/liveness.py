@@ -1,0 +1,113 @@
+"""Who lives: one locked file per engine beside the database, and heartbeats for where a lock says nothing.
+
+An operating system's lock that is free proves that its process has ended. One that is held proves nothing
+(the process may be stopped), and then a heartbeat that stands still decides. `flock`, since `lockf` gives
+false answers within one process. May not know SQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from durable.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Locks"]
+
+_held: dict[str, int] = {}
+"""All locks of this process, path to descriptor: it never probes its own, and a forked child closes them."""
+
+
+class Locks:
+    """The locks that one store holds for its engines, and what it has seen of the others' heartbeats."""
+
+    def __init__(self, database: str) -> None:
+        self._database = os.path.abspath(database)  # noqa: PTH100  # links in it are not to be resolved
+        self._own: set[str] = set()
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def take(self, engine: str) -> None:
+        """Lock the file of `engine`; it is made if need be."""
+        path = self._path(engine)
+        if path in _held:
+            raise StoreError(f"Engine {engine} has joined already: an engine's id is used once.")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"The lock file {path} cannot be made: {error.strerror}.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreError(f"The lock file {path} is held by another process: {error.strerror}.") from error
+        _held[path] = descriptor
+        self._own.add(engine)
+
+    def drop(self, engine: str) -> None:
+        """Let go of the lock, as the death of the process would; the file stays."""
+        if engine in self._own:
+            self._own.discard(engine)
+            os.close(_held.pop(self._path(engine)))
+
+    def drop_all(self) -> None:
+        """Let go of every lock that this store holds."""
+        for engine in tuple(self._own):
+            self.drop(engine)
+
+    def remove(self, engine: str) -> None:
+        """The engine is gone for good: remove its file, too."""
+        self.drop(engine)
+        self._seen.pop(engine, None)
+        with contextlib.suppress(OSError):
+            os.unlink(self._path(engine))  # noqa: PTH108
+
+    def dead(self, heartbeats: Iterable[tuple[str, int]], lease_ms: int) -> tuple[str, ...]:
+        """Those of `heartbeats` (engine, value) that are known to be dead."""
+        return tuple(
+            engine for engine, beat in heartbeats if self._is_free(engine) or self._is_still(engine, beat, lease_ms)
+        )
+
+    def _path(self, engine: str) -> str:
+        return f"{self._database}-engine-{quote(engine, safe='')}"
+
+    def _is_free(self, engine: str) -> bool:
+        path = self._path(engine)
+        if path in _held:
+            return False
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False  # a file that is missing proves nothing
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _is_still(self, engine: str, beat: int, lease_ms: int) -> bool:
+        now = time.monotonic()
+        before = self._seen.get(engine)
+        if before is None or before[0] != beat:
+            self._seen[engine] = (beat, now)
+            return False
+        return (now - before[1]) * 1000 >= lease_ms
+
+
+def _close_in_child() -> None:
+    # A child that kept the descriptor would hold the lock for as long as it lives.
+    for descriptor in _held.values():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
