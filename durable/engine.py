@@ -126,7 +126,9 @@ class Engine:
         self.app = app
         self.version = version
         self._functions = _hosted(app, functions)
-        self._store = store_at(os.environ.get("DURABLE_STORE", "sqlite:///durable.db") if store is None else store)
+        self._store = store_at(
+            os.environ.get("DURABLE_STORE", "sqlite:///durable.db") if store is None else store
+        )
         self._limits = limits or Limits()
         self._retention = retention or Retention()
         self._lease = to_ms(lease, what="Engine(lease)")
@@ -221,7 +223,12 @@ class Engine:
             await store.close()
             raise
         self._factory = TaskFactory.acquire(self._loop)
-        for work in (self._worker.committer.run(), self._intake.run(), self._worker.run(), self._listen(engine_id)):
+        for work in (
+            self._worker.committer.run(),
+            self._intake.run(),
+            self._worker.run(),
+            self._listen(engine_id),
+        ):
             self._tasks.append(asyncio.Task(work, loop=self._loop))
         self._worker.wake()
 
@@ -575,7 +582,9 @@ class Engine:
         )
 
         async def fetch(before: str | None) -> Page[Event[Any]]:
-            found = await self._store.events(evolve(query, before=None if before is None else _number(before)))
+            found = await self._store.events(
+                evolve(query, before=None if before is None else _number(before))
+            )
             more = str(found[-1].seq) if len(found) == query.limit else None
             return Page([event_of(one) for one in found], more)
 
@@ -646,4 +655,3 @@ def _outcome(run: Run) -> Any:
         raise RunCancelled(f"run {run.id} of {run.function_id!r} was cancelled", run_id=run.id, error=error)
     why = f"{error.name}: {error.message}" if error else (run.skip_reason or run.status)
     raise RunFailed(f"run {run.id} of {run.function_id!r} failed: {why}", run_id=run.id, error=error)
-

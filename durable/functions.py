@@ -249,7 +249,9 @@ def _cancel_on(here: str, given: object) -> tuple[CancelOn, ...]:
         raise ConfigError(f"{here}: cancel_on holds {len(listed)} entries; {_MOST_CANCELS} are allowed")
     for one in listed:
         if not isinstance(one, CancelOn):
-            raise ConfigError(f"{here}: cancel_on must be durable.CancelOn(...) or a list of them, got {shown(one)}")
+            raise ConfigError(
+                f"{here}: cancel_on must be durable.CancelOn(...) or a list of them, got {shown(one)}"
+            )
         where = f"{here}: cancel_on {one.event!r}"
         if one.match is not None:
             _valid(f"{where}: match", compile_match, one.match)
@@ -261,7 +263,7 @@ def _cancel_on(here: str, given: object) -> tuple[CancelOn, ...]:
 def _on_cancel(here: str, mode: object) -> Literal["finish", "interrupt"]:
     if mode not in ("finish", "interrupt"):
         raise ConfigError(f"{here}: on_cancel must be 'finish' or 'interrupt', got {shown(mode)}")
-    return cast("Literal['finish', 'interrupt']", mode)
+    return mode
 
 
 def _timeouts(here: str, timeouts: object) -> Timeouts:

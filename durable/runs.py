@@ -32,9 +32,7 @@ T = TypeVar("T")
 
 def event_of(stored: StoredEvent) -> Event[Any]:
     """A stored event as users know it."""
-    return Event.received(
-        stored.name, stored.data, id=stored.id, ts=stored.ts, user=stored.user, v=stored.v
-    )
+    return Event.received(stored.name, stored.data, id=stored.id, ts=stored.ts, user=stored.user, v=stored.v)
 
 
 @frozen
@@ -162,7 +160,11 @@ class Run:
             step = wait.ref.rpartition("#")[0]
             what = wait.event or wait.signal or wait.child
             if step and not wait.ref.startswith("!"):
-                until = "" if wait.until is None else f" until {from_ms(wait.until).isoformat(timespec='seconds')}"
+                until = (
+                    ""
+                    if wait.until is None
+                    else f" until {from_ms(wait.until).isoformat(timespec='seconds')}"
+                )
                 word = "event" if wait.event else "signal" if wait.signal else "run"
                 found.append(f"step {step!r}: {word} {what!r}{until}")
         return found
@@ -214,7 +216,9 @@ class Run:
         found = [_step(memo) for memo in history.memos if memo.state is not MemoState.LATE]
         for timer in history.timers:
             if "#" in timer.ref and not timer.ref.startswith("!"):
-                found.append(_open_step(timer.ref, str(timer.kind or "run"), timer.attempt, timer.error, timer.started))
+                found.append(
+                    _open_step(timer.ref, str(timer.kind or "run"), timer.attempt, timer.error, timer.started)
+                )
         for wait in history.waits:
             if wait.kind is not None:
                 found.append(_open_step(wait.ref, str(wait.kind), 0, None, wait.started))

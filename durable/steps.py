@@ -127,7 +127,12 @@ class Steps:
             )
         return await self._performer.perform(
             ops.Call(
-                _checked(id), fn, args, kwargs, return_decoder(fn), (self._retries, self._timeout, self._backoff)
+                _checked(id),
+                fn,
+                args,
+                kwargs,
+                return_decoder(fn),
+                (self._retries, self._timeout, self._backoff),
             )
         )
 
@@ -201,7 +206,9 @@ class Steps:
             condition = compile_match(match)
         elif if_ is not None:
             condition = compile_condition(if_, roots=_WAIT_ROOTS)
-        back = since if since is None or since == "run" else to_ms(since, what=f"{where}: since")
+        back: str | int | None = since if since is None else "run"
+        if since is not None and since != "run":
+            back = to_ms(since, what=f"{where}: since")
         op = ops.WaitForEvent(_checked(id), event, condition, to_ms(timeout, what=f"{where}: timeout"), back)
         got: Event[Any] | None = await self._performer.perform(op)
         return got
@@ -235,7 +242,9 @@ class Steps:
         events = [event] if isinstance(event, Event) else list(event)
         for one in events:
             if not isinstance(one, Event):
-                raise ConfigError(f"step.send_event({id!r}): expected an Event or a list of them, got {one!r}")
+                raise ConfigError(
+                    f"step.send_event({id!r}): expected an Event or a list of them, got {one!r}"
+                )
         ids: list[str] = await self._performer.perform(ops.Send(_checked(id), events))
         return ids
 

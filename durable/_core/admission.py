@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from durable._core.expressions import NULL_KEY, compile_condition, index_key, prune
+from durable._core.expressions import compile_condition, index_key, prune
 from durable.records import Admission, Effect, Latch, NewEvent, Plan, Wait
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def plan(
     due = max(now, ts)
     if blueprint.idempotency is not None:
         key = blueprint.idempotency(document)
-        if key is not None and key != NULL_KEY:
-            once = (*once, Latch(f"idempotency {blueprint.key} {key}", _DAY_MS))
+        if not key.off and not key.null:
+            once = (*once, Latch(f"idempotency {blueprint.key} {key.text}", _DAY_MS))
     return Plan(
         blueprint.key,
         run,
@@ -94,7 +94,12 @@ def _cancellation(number: int, cancel: Cancel, document: Mapping[str, Any], now:
     elif cancel.timeout is not None:
         until = int(cancel.timeout[1:])
     return event_wait(
-        f"!cancel {number} {cancel.event}", cancel.event, cancel.condition, document, until=until, effect=Effect.CANCEL
+        f"!cancel {number} {cancel.event}",
+        cancel.event,
+        cancel.condition,
+        document,
+        until=until,
+        effect=Effect.CANCEL,
     )
 
 
@@ -129,7 +134,7 @@ def _index_of(condition: Condition, document: Mapping[str, Any]) -> tuple[str | 
     from durable._core.catalog import path_text  # noqa: PLC0415 - `catalog` imports nothing from here
 
     for equality in condition.equalities:
-        wanted = index_key(equality.wanted(document))
+        wanted = index_key(equality.value(document))
         if wanted is None:
             return None, _NEVER
         path = path_text(equality.path)
@@ -144,5 +149,3 @@ def condition_holds(condition: bytes, document: Mapping[str, Any]) -> bool:
     kept = orjson.loads(condition)
     found: bool = compile_condition(kept["if"], roots=frozenset({"event", "async"}))(kept["event"], document)
     return found
-
-

@@ -62,7 +62,9 @@ def registration(app: str, version: str | None, config: FunctionConfig) -> Regis
         if condition is not None
         for equality in condition.equalities[:1]
     )
-    return Registration(f"{app}/{config.id}", version or "", orjson.dumps(about), (), tuple(sorted(set(paths))))
+    return Registration(
+        f"{app}/{config.id}", version or "", orjson.dumps(about), (), tuple(sorted(set(paths)))
+    )
 
 
 def _cron_data(trigger: CronTrigger) -> dict[str, Any]:
@@ -135,7 +137,8 @@ class Blueprint:
                 (one["event"], None if one["if"] is None else compile_condition(one["if"])) for one in events
             ),
             crons=tuple(
-                CronTrigger(one["cron"], one["timezone"], one["jitter"] / 1000, one["missed"]) for one in crons
+                CronTrigger(one["cron"], one["timezone"], one["jitter"] / 1000, one["missed"])
+                for one in crons
             ),
             idempotency=None if about["idempotency"] is None else compile_key(about["idempotency"]),
             cancel_on=tuple(

@@ -59,7 +59,14 @@ class Failure:
 
 
 def after_step_failure(
-    error: BaseException, *, step: str, attempt: int, retries: int, backoff: RetryDelays, now: int, draw: float
+    error: BaseException,
+    *,
+    step: str,
+    attempt: int,
+    retries: int,
+    backoff: RetryDelays,
+    now: int,
+    draw: float,
 ) -> Retry | Failure:
     """Whether a step's callback that raised `error` in its attempt number `attempt` is tried again."""
     record = error_record(error, step_id=step)

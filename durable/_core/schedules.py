@@ -137,8 +137,6 @@ def _expand(line: str, words: Sequence[str], index: int) -> _Expanded:
     nth = cast("dict[int, set[int | str]]", read.nth_weekday_of_month)
     whole = range(field.low, field.high + 1)
     values = tuple(whole) if "*" in raw else tuple(_LAST if v == "l" else int(v) for v in raw)
-    if any(v not in whole and not (v == _LAST and "l" in raw) for v in values):
-        _refuse(line, f"does not parse: its {field.name} is {word!r}, and should be {field.hint}")
     return _Expanded(
         values,
         frozenset((day, _LAST if n == "l" else int(n)) for day, ns in nth.items() for n in ns),

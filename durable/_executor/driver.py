@@ -93,11 +93,11 @@ class TaskFactory:
     def acquire(loop: asyncio.AbstractEventLoop) -> TaskFactory:
         """The extended factory of `loop`, installed if need be; engines of one loop share it."""
         current: Any = loop.get_task_factory()
-        if not isinstance(current, TaskFactory):
-            current = TaskFactory(loop)
-            loop.set_task_factory(current)
-        current._users += 1
-        return current
+        factory = current if isinstance(current, TaskFactory) else TaskFactory(loop)
+        if factory is not current:
+            loop.set_task_factory(factory)
+        factory._users += 1
+        return factory
 
     def release(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Restore the factory of before with the last engine; ``False``: somebody has replaced ours."""

@@ -39,7 +39,9 @@ async def complete(session: Session, output: Any) -> None:
     try:
         data = b"null" if output is None else encode(output, what=what)
         if len(data) > session.limits.step_bytes:
-            raise LimitError(f"{what} has {len(data):,} bytes; Limits.step_bytes allows {session.limits.step_bytes:,}")
+            raise LimitError(
+                f"{what} has {len(data):,} bytes; Limits.step_bytes allows {session.limits.step_bytes:,}"
+            )
     except (SerializationError, LimitError) as error:
         return _end(session, End(RunStatus.FAILED, error=error_record(error).encode()))
     return _end(session, End(RunStatus.COMPLETED, data, unmet=session.journal.unmet()))
@@ -171,7 +173,9 @@ async def unwind(session: Session) -> None:
     if left:
         _, left = await asyncio.wait(left, timeout=_UNWIND_SECONDS)
     for task in left:
-        _log.warning("run %s: %r has not ended within a second of being unwound; it is left", session.run_id, task)
+        _log.warning(
+            "run %s: %r has not ended within a second of being unwound; it is left", session.run_id, task
+        )
 
 
 async def _end_children(session: Session) -> None:

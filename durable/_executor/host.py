@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from durable.engine import Engine
     from durable.limits import Limits
     from durable.observers import Observers
-    from durable.records import Then
 
 __all__ = ["Host"]
 
@@ -37,16 +36,8 @@ class Host(Protocol):
     observers: Observers
     strict: bool
 
-    def parked(self, session: Session) -> None:
-        """The run waits, and is nobody's; its task stays."""
-        ...
-
     def revived(self, session: Session) -> None:
         """A parked run goes on by itself: a cancelled await, say."""
-        ...
-
-    def over(self, session: Session, then: Then | None) -> None:
-        """The session has ended: with `then`, or, ``None``, because the run was lost."""
         ...
 
     def due(self, ms: int) -> None:

@@ -217,7 +217,9 @@ class Intake:
         for parcel in parcels:
             end = start + len(parcel.letters)
             if not parcel.answer.done():
-                parcel.answer.set_result([one for one in admitted.answers[start:end] if not isinstance(one, Outdated)])
+                parcel.answer.set_result(
+                    [one for one in admitted.answers[start:end] if not isinstance(one, Outdated)]
+                )
             start = end
 
     def close(self) -> None:

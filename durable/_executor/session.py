@@ -20,7 +20,7 @@ from durable._core.journal import Journal, Key
 from durable._core.lifecycle import Failure, after_step_failure
 from durable._core.settling import raised
 from durable._executor import arming, ending
-from durable._executor.callbacks import call, store_form
+from durable._executor.callbacks import store_form
 from durable._executor.draft import Draft, Pending, Phase
 from durable._executor.driver import owner, rooted
 from durable._executor.quiet import Quiet
@@ -47,9 +47,7 @@ __all__ = ["Session"]
 
 _log = logging.getLogger("durable.session")
 
-_ARMED_KINDS = frozenset(
-    {StepKind.SLEEP, StepKind.WAIT, StepKind.SIGNAL, StepKind.INVOKE, StepKind.TIMEOUT}
-)
+_ARMED_KINDS = frozenset({StepKind.SLEEP, StepKind.WAIT, StepKind.SIGNAL, StepKind.INVOKE, StepKind.TIMEOUT})
 """Steps that have a timer or a wait, which goes when the step is remembered."""
 
 _STEPS_PER_TURN = 50
@@ -77,9 +75,8 @@ class Session:
         self.done: list[Pending] = []
         self.active = 0
         self.fired: dict[str, Fired] = {one.ref: one for one in history.fired}
-        self.armed = {
-            one.ref for one in (*history.timers, *history.waits) if one.effect is Effect.RESUME
-        }
+        self.armed = {one.ref for one in history.timers if one.effect is Effect.RESUME}
+        self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
         self.waiting: dict[str, Pending] = {}
         self.live = not history.memos and not self.fired and not self.armed
         self.unwinding = False
@@ -148,9 +145,8 @@ class Session:
 
     def _died(self, task: asyncio.Future[Any]) -> None:
         self.children.discard(task)
-        if not task.cancelled():
-            if self.unwinding or self.end is not None:
-                task.exception()  # nobody is left to retrieve it
+        if not task.cancelled() and (self.unwinding or self.end is not None):
+            task.exception()  # nobody is left to retrieve it
         self._quiet.touch()
 
     # ------------------------------------------------------------ meeting a step
@@ -675,7 +671,9 @@ class Session:
         if self.halted:
             self._let_go()
             return
-        self.draft.drop.extend(self.fired)  # of steps that the code did not meet: or it would be woken for ever
+        self.draft.drop.extend(
+            self.fired
+        )  # of steps that the code did not meet: or it would be woken for ever
         self.fired.clear()
         self.draft.then = Park(self.host.engine_id)
         self.host.committer.add(self)

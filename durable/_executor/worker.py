@@ -352,7 +352,9 @@ class Worker:
             self._over(session, None)
 
     def _went(self, session: Session, commit: Commit) -> None:
-        if isinstance(commit.then, End | Yield) or (isinstance(commit.then, Park) and session.end is not None):
+        if isinstance(commit.then, End | Yield) or (
+            isinstance(commit.then, Park) and session.end is not None
+        ):
             self._over(session, commit.then)
         elif isinstance(commit.then, Park) and session.may_rest(commit.gen):
             self._parked(session)

@@ -185,7 +185,7 @@ class Examiner:
             expected, found = self.model.history(run), await self.store.history(run)
             self._same(f"history({run!r})", expected, found)
 
-    def _same[T](self, what: str, expected: T, found: T) -> T:
+    def _same(self, what: str, expected: object, found: object) -> object:
         if expected != found:
             first = _first_difference(expected, found)
             self._differ(f"{what}: {first}")

@@ -50,7 +50,7 @@ class Harness(Protocol):
         ...
 
     async def restart(self, store: Store, engines: Sequence[str]) -> Store:
-        """The process that uses the store, with these engines in it, dies; another one opens the same data."""
+        """The process dies that uses the store, with these engines in it; another one opens the same data."""
         ...
 
 

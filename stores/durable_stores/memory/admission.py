@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import define
+
 from durable.records import Duplicate, Effect, End, New, Outcome, Outdated, RunStatus, Timer, Verb
 
 from . import matching
@@ -71,22 +73,31 @@ def _duplicate(ledger: Ledger, call: Call, admission: Admission) -> Duplicate | 
 # ---------------------------------------------------------------- plans
 
 
+@define(eq=False)
+class _Seed:
+    """What a run would be made from."""
+
+    plan: Plan
+    run_id: str
+    cards: list[Card]
+    parents: tuple[Parent, ...]
+
+
 def _decide(ledger: Ledger, call: Call, plan: Plan, cards: list[Card]) -> Outcome:
-    now = call.now
-    parents = (plan.parent,) if plan.parent is not None else ()
+    seed = _Seed(plan, plan.run, cards, (plan.parent,) if plan.parent is not None else ())
     for latch in plan.once:
-        holder = ledger.latches.holder(latch.key, now)
+        holder = ledger.latches.holder(latch.key, call.now)
         if holder is not None:
-            ledger.never_ran(call, parents, "exists")
+            ledger.never_ran(call, seed.parents, "exists")
             return Outcome(Verb.EXISTS, plan.function, run=holder)
-    if plan.rate is not None and not ledger.rates.passes(plan.rate, now):
-        if ledger.rates.records_drop(plan.rate, now):
-            return _skip(ledger, call, plan, plan.run, cards, parents, "rate_limit")
-        ledger.never_ran(call, parents, "rate_limit")
+    if plan.rate is not None and not ledger.rates.passes(plan.rate, call.now):
+        if ledger.rates.records_drop(plan.rate, call.now):
+            return _skip(ledger, call, seed, "rate_limit")
+        ledger.never_ran(call, seed.parents, "rate_limit")
         return Outcome(Verb.DROPPED, plan.function, reason="rate_limit")
     if plan.batch is not None or plan.debounce is not None:
-        return Outcome(Verb.BUFFERED, plan.function, run=_buffer(ledger, call, plan, cards, parents))
-    outcome = _start(ledger, call, plan, plan.run, cards, parents)
+        return Outcome(Verb.BUFFERED, plan.function, run=_buffer(ledger, call, seed))
+    outcome = _start(ledger, call, seed)
     if outcome.verb is Verb.RUN:
         _accept(ledger, call, plan, plan.run)
     return outcome
@@ -99,25 +110,22 @@ def _accept(ledger: Ledger, call: Call, plan: Plan, run_id: str) -> None:
         ledger.rates.accept(plan.rate, call.now)
 
 
-def _start(
-    ledger: Ledger, call: Call, plan: Plan, run_id: str, cards: list[Card], parents: tuple[Parent, ...]
-) -> Outcome:
+def _start(ledger: Ledger, call: Call, seed: _Seed) -> Outcome:
     """From the singleton on: what is left to decide for a buffer that is flushed, too."""
+    plan = seed.plan
     holder = ledger.latches.single(plan.singleton.key) if plan.singleton is not None else None
     if holder is not None and plan.singleton is not None and not plan.singleton.replace:
-        return _skip(ledger, call, plan, run_id, cards, parents, "singleton", holder.id)
+        return _skip(ledger, call, seed, "singleton", holder.id)
     if ledger.functions.paused(plan.function):
-        return _skip(ledger, call, plan, run_id, cards, parents, "paused")
+        return _skip(ledger, call, seed, "paused")
     if holder is not None:
         ledger.cancel(call, holder, "singleton")
-    _create(ledger, call, plan, run_id, cards, parents)
-    return Outcome(Verb.RUN, plan.function, run_id)
+    _create(ledger, call, seed)
+    return Outcome(Verb.RUN, plan.function, seed.run_id)
 
 
-def _create(
-    ledger: Ledger, call: Call, plan: Plan, run_id: str, cards: list[Card], parents: tuple[Parent, ...]
-) -> None:
-    run = _record(ledger, call, plan, run_id, cards, parents)
+def _create(ledger: Ledger, call: Call, seed: _Seed) -> None:
+    plan, run = seed.plan, _record(ledger, call, seed)
     run.priority, run.throttle, run.slots = plan.priority, plan.throttle, plan.slots
     run.finish_timeout = plan.finish_timeout
     if plan.memos:
@@ -132,32 +140,22 @@ def _create(
         ledger.set_timer(run, Timer("!start", plan.start_timeout, Effect.CANCEL))
 
 
-def _skip(
-    ledger: Ledger,
-    call: Call,
-    plan: Plan,
-    run_id: str,
-    cards: list[Card],
-    parents: tuple[Parent, ...],
-    reason: str,
-    holder: str | None = None,
-) -> Outcome:
-    run = _record(ledger, call, plan, run_id, cards, parents)
+def _skip(ledger: Ledger, call: Call, seed: _Seed, reason: str, holder: str | None = None) -> Outcome:
+    run = _record(ledger, call, seed)
     run.end, run.reason, run.holder = _SKIPPED, reason, holder
     ledger.runs.end(run, call.now)
-    ledger.never_ran(call, parents, reason)
-    return Outcome(Verb.SKIPPED, plan.function, run_id, reason, holder)
+    ledger.never_ran(call, seed.parents, reason)
+    return Outcome(Verb.SKIPPED, run.function, run.id, reason, holder)
 
 
-def _record(
-    ledger: Ledger, call: Call, plan: Plan, run_id: str, cards: list[Card], parents: tuple[Parent, ...]
-) -> Run:
+def _record(ledger: Ledger, call: Call, seed: _Seed) -> Run:
+    plan, cards = seed.plan, seed.cards
     for card in cards:
         card.holders += 1
-    run = Run(run_id, plan.function, call.now, plan.due, tuple([card.event for card in cards]))
-    if parents:
-        run.parent, run.parents = parents[0], parents
+    run = Run(seed.run_id, plan.function, call.now, plan.due, tuple([card.event for card in cards]))
     run.origin = plan.origin
+    if seed.parents:
+        run.parent, run.parents = seed.parents[0], seed.parents
     ledger.runs.add(run)
     return run
 
@@ -165,14 +163,15 @@ def _record(
 # ---------------------------------------------------------------- buffers
 
 
-def _buffer(ledger: Ledger, call: Call, plan: Plan, cards: list[Card], parents: tuple[Parent, ...]) -> str:
+def _buffer(ledger: Ledger, call: Call, seed: _Seed) -> str:
     """Put a plan into its buffer; the id of the run that will come of it."""
+    plan, cards = seed.plan, seed.cards
     buffer = ledger.buffers.find(plan)
     if buffer is None:
         buffer = ledger.buffers.open(plan, call.now, ledger.number())
     elif plan.batch is None:
         if _ts(cards) < _ts(buffer.cards):
-            ledger.never_ran(call, parents, "debounced")
+            ledger.never_ran(call, seed.parents, "debounced")
             return buffer.run_id
         displaced = buffer.parents
         _let_go(ledger, buffer)
@@ -181,7 +180,7 @@ def _buffer(ledger: Ledger, call: Call, plan: Plan, cards: list[Card], parents: 
     for card in cards:
         card.holders += 1
     buffer.cards.extend(cards)
-    buffer.parents += parents
+    buffer.parents += seed.parents
     _accept(ledger, call, plan, buffer.run_id)
     if ledger.buffers.schedule(buffer, plan, call.now) <= call.now:
         flush(ledger, call, buffer)
@@ -192,7 +191,7 @@ def flush(ledger: Ledger, call: Call, buffer: Buffer) -> None:
     """A buffer is due: its run is created, or refused as any plan may be."""
     ledger.buffers.remove(buffer)
     cards = sorted(buffer.cards, key=lambda card: card.event.seq)
-    _start(ledger, call, buffer.plan, buffer.run_id, cards, buffer.parents)
+    _start(ledger, call, _Seed(buffer.plan, buffer.run_id, cards, buffer.parents))
     _let_go(ledger, buffer)
 
 

@@ -32,10 +32,10 @@ class Engine:
     """The number of the last delivery to it."""
     told: int = 0
     """The number of the last delivery that was in an answer to it."""
-    news: dict[Run, None] = field(factory=dict[Run, None])
+    news: dict[Run, None] = field(factory=dict["Run", None])
     """Runs of which it has not been told yet."""
-    owned: dict[Run, None] = field(factory=dict[Run, None])
-    deciding: dict[Pending, None] = field(factory=dict[Pending, None])
+    owned: dict[Run, None] = field(factory=dict["Run", None])
+    deciding: dict[Pending, None] = field(factory=dict["Pending", None])
     pools: frozenset[str] = frozenset()
     bell: Event = field(factory=Event)
 

@@ -37,7 +37,7 @@ LaneKey = tuple[str, "RuleName | None", "tuple[RuleName, ...]", "str | None"]
 
 @define(eq=False, weakref_slot=False)
 class Job:
-    """A run wants to execute (a turn), or to have one more place under the name `ref`; `no` is 0 once it is over."""
+    """A run wants to execute (a turn), or one more place under the name `ref`. `no` is 0 once it is over."""
 
     no: int
     due: int
@@ -124,7 +124,7 @@ class Lanes:
             self._enter(job, now, woke)
 
     def promote(self, now: int, woke: set[str]) -> bool:
-        """Up to `PROMOTE_MAX` jobs whose time has come enter their lanes, or gates open; whether more could."""
+        """Up to `PROMOTE_MAX` jobs enter their lanes, or gates open, by time; whether there are more."""
         agenda = self._agenda
         for _ in range(PROMOTE_MAX):
             thing = agenda.pop(now)
@@ -396,8 +396,7 @@ class Lanes:
         if run.throttle is not None and run.started is None:
             gate = self._gate(("throttle", run.throttle.gate), Passage)
             asks.append(Ask(gate, (function, run.throttle.rule)))
-        for slot in run.slots:
-            asks.append(Ask(self._gate(("slot", slot.gate), Places), (function, slot.rule)))
+        asks += [Ask(self._gate(("slot", slot.gate), Places), (function, slot.rule)) for slot in run.slots]
         if run.singleton is not None and job.ref is None:
             asks.append(Ask(self._gate(("singleton", run.singleton), Places), None))
         return tuple(asks)

@@ -54,7 +54,7 @@ class Functions:
 
     def pause(self, function: str, paused: bool) -> None:
         """Whether plans of `function` leave skipped runs."""
-        if paused is (function in self._paused):
+        if function not in self._by_name or paused is (function in self._paused):
             return
         if paused:
             self._paused.add(function)

@@ -218,7 +218,7 @@ class Waits:
             yield from roll.after(as_of)
 
     def page(self, name: str, keys: Sequence[str], after: str, limit: int) -> tuple[list[Waiter], bool]:
-        """Open waits with a condition, by run and ref, up to `limit` or one whole run; whether more follow."""
+        """Open waits with a condition, by run and ref: `limit`, and the rest of a run; whether more follow."""
         found: list[Waiter] = []
         rolls = [roll.from_run(after) for roll in _rolls(self._conditional, name, keys)]
         for waiter in merge(*rolls, key=_place):
