@@ -7,46 +7,35 @@ events. What is decided and how it is written happens below.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import logging
 import os
 import random
 import signal
 import warnings
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-import anyio
 from attrs import evolve
 
-from durable._core.catalog import registration
-from durable._executor.driver import TaskFactory, owner
-from durable._executor.intake import Intake
+from durable._core.expressions import compile_condition
+from durable._core.rerun import kept_memos
+from durable._executor.driver import owner
+from durable._executor.service import Options, Service
 from durable._executor.worker import Worker
 from durable.clock import SystemClock
 from durable.codec import PLAIN, encode
 from durable.durations import shown, to_ms, to_point_ms
-from durable.errors import (
-    ConfigError,
-    DurableError,
-    DurableWarning,
-    RunCancelled,
-    RunFailed,
-)
-from durable.events import Event
-from durable.failures import ErrorRecord
+from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
 from durable.functions import Function
+from durable.hosting import at_least, event_list, event_query, hosted, name_of, position, run_query
 from durable.ids import Ulids
 from durable.limits import Limits, Retention
 from durable.observers import Observer, Observers
 from durable.records import (
     Admission,
     Cancellation,
-    End,
-    EventQuery,
     History,
     New,
-    RunQuery,
+    Plan,
     RunRecord,
     RunStatus,
     Signal,
@@ -57,20 +46,20 @@ from durable.runs import Listing, Page, Run, event_of
 from durable.urls import store_at
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import AsyncIterator, Sequence
 
     from durable._core.catalog import Blueprint, Catalog
     from durable.clock import Clock
     from durable.codec import Decoder
     from durable.durations import Duration, PointInTime
-    from durable.records import Then
+    from durable.events import Event
     from durable.store import Store
 
 __all__ = ["Engine"]
 
-_log = logging.getLogger("durable.engine")
-
 T = TypeVar("T")
+Named = Function[Any] | str
 
 
 class Engine:
@@ -102,6 +91,8 @@ class Engine:
         ...     await engine.send(durable.Event("order/created", {"order_id": "o-1"}))
     """
 
+    worker_class: type[Worker] = Worker
+
     def __init__(
         self,
         store: str | Store | None = None,
@@ -124,37 +115,32 @@ class Engine:
         if not isinstance(app, str) or not app or "/" in app:
             raise ConfigError(f"Engine(app): a non-empty name without '/', got {shown(app)}")
         self.app = app
-        self.version = version
-        self._functions = _hosted(app, functions)
         self._store = store_at(
             os.environ.get("DURABLE_STORE", "sqlite:///durable.db") if store is None else store
         )
-        self._limits = limits or Limits()
-        self._retention = retention or Retention()
-        self._lease = to_ms(lease, what="Engine(lease)")
-        self._warm_for = to_ms(warm_for, what="Engine(warm_for)")
-        self._max_warm = _at_least("max_warm", max_warm, 0)
-        self._max_concurrency = _at_least("max_concurrency", max_concurrency, 1)
-        self._max_threads = _at_least("max_threads", max_threads, 1)
-        self._shutdown = to_ms(shutdown_timeout, what="Engine(shutdown_timeout)")
-        self._strict = strict
+        self._options = Options(
+            app,
+            version,
+            hosted(app, functions),
+            limits or Limits(),
+            retention or Retention(),
+            Observers(observers),
+            at_least("Engine(max_concurrency)", max_concurrency, 1),
+            at_least("Engine(max_threads)", max_threads, 1),
+            to_ms(lease, what="Engine(lease)"),
+            to_ms(warm_for, what="Engine(warm_for)"),
+            at_least("Engine(max_warm)", max_warm, 0),
+            to_ms(shutdown_timeout, what="Engine(shutdown_timeout)"),
+            strict,
+        )
         self._clock: Clock = clock or SystemClock()
-        self._observers = Observers(observers)
         self._random = random.Random()  # noqa: S311 - jitter, and ids that nobody has to guess
         self._ulids = Ulids(self._random)
-        self._watchers: dict[str, list[asyncio.Future[End]]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
-        self._entered = False
-        self._worker: Worker
-        self._intake: Intake
-        self._factory: TaskFactory
-
-    worker_class: type[Worker] = Worker
+        self._service: Service | None = None
 
     def __repr__(self) -> str:
-        return f"<durable.Engine app={self.app!r} functions={sorted(f.id for f in self._functions.values())}>"
+        functions = sorted(one.id for one in self._options.functions.values())
+        return f"<durable.Engine app={self.app!r} functions={functions}>"
 
     @property
     def clock(self) -> Clock:
@@ -163,19 +149,32 @@ class Engine:
 
     # ------------------------------------------------------------ life
 
-    async def __aenter__(self) -> Engine:
-        if self._entered:
+    async def __aenter__(self) -> Self:
+        if self._service is not None:
             raise DurableError(f"{self!r} is entered already: one `async with` at a time")
-        self._entered = True
+        service = self._service = self._make()
         try:
-            await self._start()
+            await service.start()
         except BaseException:
-            self._entered = False
+            self._service = None
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stop()
+        service, self._service = self._service, None
+        if service is not None:
+            await service.stop()
+
+    def _make(self) -> Service:
+        return Service(
+            self,
+            self._store,
+            self._clock,
+            self._options,
+            random=self._random,
+            ulids=self._ulids,
+            worker=self.worker_class,
+        )
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
@@ -188,183 +187,47 @@ class Engine:
         """Execute until SIGINT or SIGTERM, then leave in order; a second signal leaves at once."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        task = asyncio.current_task()
-        assert task is not None
+        signals = (signal.SIGINT, signal.SIGTERM)
+        async with self:
+            service = self._open("serve")
 
-        def signalled() -> None:
-            if stop.is_set():
-                self._shutdown = 0
-                self._worker.hurry()
-            stop.set()
+            def signalled() -> None:
+                if stop.is_set():
+                    service.hurry()
+                stop.set()
 
-        with suppress(NotImplementedError):
-            for one in (signal.SIGINT, signal.SIGTERM):
+            for one in signals:
                 loop.add_signal_handler(one, signalled)
-        try:
-            async with self:
-                await stop.wait()
-        finally:
-            with suppress(NotImplementedError):
-                for one in (signal.SIGINT, signal.SIGTERM):
-                    loop.remove_signal_handler(one)
-
-    async def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
-        store = self._store
-        await store.open()
-        try:
-            engine_id = self._ulids.new(self._clock.now_ms())
-            self._make(engine_id)
-            await store.join(self._clock.now_ms(), engine_id)
-            await self._recover()
-            await self._register(engine_id)
-        except BaseException:
-            await store.close()
-            raise
-        self._factory = TaskFactory.acquire(self._loop)
-        for work in (
-            self._worker.committer.run(),
-            self._intake.run(),
-            self._worker.run(),
-            self._listen(engine_id),
-        ):
-            self._tasks.append(asyncio.Task(work, loop=self._loop))
-        self._worker.wake()
-
-    def _make(self, engine_id: str) -> None:
-        self._worker = self.worker_class(
-            self,
-            engine_id,
-            self._store,
-            self._clock,
-            self._functions,
-            limits=self._limits,
-            observers=self._observers,
-            random=self._random,
-            threads=anyio.CapacityLimiter(self._max_threads),
-            capacity=self._max_concurrency,
-            warm_for=self._warm_for,
-            max_warm=self._max_warm,
-            strict=self._strict,
-            ended=self._run_ended,
-            pulse=self._pulse,
-        )
-        self._intake = Intake(
-            self._store,
-            self._clock,
-            self._limits,
-            self._ulids,
-            request=self._worker.request,
-            admitted=self._worker.admitted,
-        )
-        self._worker.intake = self._intake
-
-    async def _recover(self) -> None:
-        """Take over what dead engines have left behind."""
-        for dead in await self._store.dead(self._lease):
-            more = True
-            while more:
-                more, _ = await self._store.bury(self._clock.now_ms(), dead)
-
-    async def _register(self, engine_id: str) -> None:
-        if self._functions:
-            about = [registration(self.app, self.version, one.config) for one in self._functions.values()]
-            await self._store.register(self._clock.now_ms(), engine_id, about)
-        await self._intake.refresh()
-
-    async def _listen(self, engine_id: str) -> None:
-        """Other engines on the same store ring when they make work for this one."""
-        while True:
-            await self._store.wait_for_work(engine_id)
-            self._worker.wake()
-
-    async def _stop(self) -> None:
-        worker, store = self._worker, self._store
-        try:
-            await worker.drain()
-            if not await self._emptied(self._shutdown):
-                worker.hurry()
-                await self._emptied(2000)
-            await worker.close()
-            while not worker.committer.at_rest or not self._intake.at_rest:
-                await asyncio.sleep(0)
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._tasks.clear()
-            self._intake.close()
-            if not self._factory.release(asyncio.get_running_loop()):
-                warnings.warn(
-                    "somebody replaced the event loop's task factory while an engine was open: tasks made since "
-                    "then were not seen by their runs",
-                    DurableWarning,
-                    stacklevel=3,
-                )
-            self._entered = False
-            for watchers in self._watchers.values():
-                for watcher in watchers:
-                    watcher.cancel()
-            self._watchers.clear()
+            await stop.wait()
+            # The handlers stay until the engine is left: the second signal comes while it stops.
+            self._service = None
             try:
-                await store.leave(self._clock.now_ms(), worker.engine_id)
+                await service.stop()
             finally:
-                await store.close()
-
-    async def _emptied(self, timeout_ms: int) -> bool:
-        """Whether no run is executing any more, within so many ms of real time."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_ms / 1000
-        while not self._worker.empty:
-            left = until - loop.time()
-            if left <= 0:
-                return False
-            await asyncio.wait([self._next_pulse()], timeout=min(left, 0.5))
-        return True
-
-    # ------------------------------------------------------------ rest
-
-    def _at_rest(self) -> bool:
-        """Whether nothing can run at the present time."""
-        return self._worker.at_rest and self._intake.at_rest
-
-    def _next_due(self) -> int | None:
-        """When something will happen by time alone."""
-        return self._worker.next_due
-
-    # ------------------------------------------------------------ pulse: something has changed
-
-    _pulsed: asyncio.Future[None] | None = None
-
-    def _pulse(self) -> None:
-        if self._pulsed is not None:
-            self._pulsed.set_result(None)
-            self._pulsed = None
-
-    def _next_pulse(self) -> asyncio.Future[None]:
-        if self._pulsed is None:
-            self._pulsed = asyncio.get_running_loop().create_future()
-        return self._pulsed
+                for one in signals:
+                    loop.remove_signal_handler(one)
 
     # ------------------------------------------------------------ checks
 
-    def _usable(self, what: str) -> None:
-        if not self._entered:
+    def _open(self, what: str) -> Service:
+        """What executes, if it may be used from here."""
+        service = self._service
+        if service is None:
             raise DurableError(f"engine.{what}: the engine is not open: use `async with engine:`")
-        if os.getpid() != self._pid:
+        if os.getpid() != service.pid:
             raise DurableError(
-                f"engine.{what}: the engine was opened in process {self._pid}, and this is a fork of it "
+                f"engine.{what}: the engine was opened in process {service.pid}, and this is a fork of it "
                 f"({os.getpid()}): open an engine of its own there"
             )
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not service.loop:
             raise DurableError(
                 f"engine.{what}: the engine belongs to another event loop; from another thread use send_soon"
             )
+        return service
 
-    def _outside(self, what: str, instead: str) -> None:
-        """Warn of what each replay would repeat (SEMANTICS 12)."""
-        self._usable(what)
+    def _outside(self, what: str, instead: str) -> Service:
+        """As `_open`; warns of what each replay would repeat (SEMANTICS 12)."""
+        service = self._open(what)
         if owner.get() is not None:
             warnings.warn(
                 f"engine.{what} is called in a handler outside of a step: every replay will repeat it; "
@@ -372,18 +235,19 @@ class Engine:
                 DurableWarning,
                 stacklevel=3,
             )
+        return service
 
-    def _key(self, function: Function[Any] | str) -> Blueprint:
+    def _known(self, service: Service, function: Named) -> Blueprint:
         """A function that is registered in the store."""
         name = function.id if isinstance(function, Function) else function
-        found = self._intake.catalog.find(self.app, name)
+        found = service.intake.catalog.find(self.app, name)
         if found is None:
             raise LookupError(
                 f"no function {name!r} is registered in this store: give it to an engine, or mend the id"
             )
         return found
 
-    # ------------------------------------------------------------ events
+    # ------------------------------------------------------------ events and signals
 
     async def send(self, event: Event[Any] | Sequence[Event[Any]]) -> list[str]:
         """Send events: all of them or none; durable once it returns.
@@ -395,37 +259,33 @@ class Engine:
             EventRejected: One is not valid; nothing was stored.
             StoreError: The store could not; nothing was stored.
         """
-        self._outside("send", "ctx.step.send_event")
-        events = [event] if isinstance(event, Event) else list(event)
-        for one in events:
-            if not isinstance(one, Event):
-                raise ConfigError(f"engine.send: expected an Event or a list of them, got {shown(one)}")
-        letters, ids = self._intake.letters(events)
-        await self._intake.admit(letters)
+        service = self._outside("send", "ctx.step.send_event")
+        letters, ids = service.intake.letters(event_list("engine.send", event))
+        await service.intake.admit(letters)
         return ids
 
     def send_soon(self, event: Event[Any] | Sequence[Event[Any]]) -> concurrent.futures.Future[list[str]]:
         """As `send`, from another thread; the future resolves when the events are durable."""
-        if not self._entered or self._loop is None:
+        service = self._service
+        if service is None:
             raise DurableError("engine.send_soon: the engine is not open: use `async with engine:`")
-        return asyncio.run_coroutine_threadsafe(self.send(event), self._loop)
+        return asyncio.run_coroutine_threadsafe(self.send(event), service.loop)
 
-    async def send_signal(self, signal: str, data: Any = None) -> bool:  # noqa: F811
+    async def send_signal(self, signal: str, data: Any = None) -> bool:  # noqa: F811 - the public name
         """Resume the run that waits for a signal; whether there was one."""
-        self._outside("send_signal", "ctx.step.send_signal")
-        if not isinstance(signal, str) or not signal:
-            raise ConfigError(f"engine.send_signal: signal must be a non-empty name, got {shown(signal)}")
-        encoded = encode(data, what=f"the data of signal {signal!r}")
+        service = self._outside("send_signal", "ctx.step.send_signal")
+        name = name_of("engine.send_signal(signal)", signal)
+        encoded = encode(data, what=f"the data of signal {name!r}")
 
         def letter(catalog: Catalog) -> Admission:
-            return Admission(signal=Signal(signal, encoded), registry=catalog.version)
+            return Admission(signal=Signal(name, encoded), registry=catalog.version)
 
-        answer = (await self._intake.admit([letter]))[0]
+        answer = (await service.intake.admit([letter]))[0]
         return isinstance(answer, New) and answer.taken
 
-    # ------------------------------------------------------------ runs
+    # ------------------------------------------------------------ starting runs
 
-    async def start(self, function: Function[Any] | str, data: Any = None, *, id: str | None = None) -> Run:  # noqa: A002
+    async def start(self, function: Named, data: Any = None, *, id: str | None = None) -> Run:  # noqa: A002
         """Start one run of one function, whatever its triggers say.
 
         Args:
@@ -436,33 +296,35 @@ class Engine:
         Raises:
             LookupError: Nobody has registered such a function in this store.
         """
-        self._outside("start", "ctx.step.invoke")
-        blueprint = self._key(function)
+        service = self._outside("start", "ctx.step.invoke")
+        blueprint = self._known(service, function)
         given: Any = {} if data is None else data
-        letter, run_id = self._intake.invocation(blueprint.key, given, start_id=id)
-        answer = (await self._intake.admit([letter]))[0]
+        if id is not None:
+            name_of("engine.start(id)", id)
+        letter, run_id = service.intake.invocation(blueprint.key, given, start_id=id)
+        answer = (await service.intake.admit([letter]))[0]
         outcome = answer.outcomes[0]
-        if outcome.verb is Verb.RUN and outcome.run == run_id:
-            return Run(self, self._fresh(blueprint.key, run_id, letter, answer.seq))
+        if outcome.run == run_id and outcome.verb in (Verb.RUN, Verb.BUFFERED):
+            return Run(self, self._fresh(letter(service.intake.catalog), blueprint.key, run_id, answer.seq))
         if outcome.run is None:
             raise RunFailed(f"{blueprint.id!r} did not start: {outcome.reason}", run_id=run_id)
         run = Run(self, await self._read(outcome.run))
-        if outcome.verb is Verb.EXISTS and encode(run.event.data) != encode(given):
+        if outcome.verb is Verb.EXISTS and id is not None and encode(run.event.data) != encode(given):
             warnings.warn(
-                f"engine.start({blueprint.id!r}, id={id!r}): run {run.id} was started under this id with other data; "
-                "it is returned, and the data given now is ignored",
+                f"engine.start({blueprint.id!r}, id={id!r}): run {run.id} was started under this id with other "
+                "data; it is returned, and the data given now is ignored",
                 DurableWarning,
                 stacklevel=2,
             )
         return run
 
-    def _fresh(self, key: str, run_id: str, letter: Any, seq: int) -> History:
+    def _fresh(self, admission: Admission, key: str, run_id: str, seq: int) -> History:
         """A run that has just been created, without reading it back."""
-        event = letter(self._intake.catalog).event
+        event = admission.event
+        assert event is not None
         now = self._clock.now_ms()
         record = RunRecord(run_id, key, RunStatus.QUEUED, 0, now, now)
-        stored = StoredEvent(seq, event.id, event.name, event.ts, now, event.data)
-        return History(record, (stored,))
+        return History(record, (StoredEvent(seq, event.id, event.name, event.ts, now, event.data),))
 
     @overload
     async def invoke(
@@ -470,13 +332,40 @@ class Engine:
     ) -> T: ...
     @overload
     async def invoke(self, function: str, data: Any = None, *, timeout: Duration | None = None) -> Any: ...
-    async def invoke(
-        self, function: Function[Any] | str, data: Any = None, *, timeout: Duration | None = None
-    ) -> Any:
+    async def invoke(self, function: Named, data: Any = None, *, timeout: Duration | None = None) -> Any:
         """Start a run and wait for what its handler returns; raises as `Run.result`."""
         self._outside("invoke", "ctx.step.invoke")
         run = await self.start(function, data)
         return await run.result(timeout)
+
+    async def rerun(self, run_id: str, *, from_step: str | tuple[str, int] | None = None) -> Run:
+        """Start a new run from the same event.
+
+        Args:
+            run_id: The run to repeat.
+            from_step: A step's id, or (id, index): the results of the steps that started before it are kept.
+
+        Raises:
+            LookupError: There is no such run, or no such step in it.
+        """
+        service = self._outside("rerun", "a step")
+        history = await self._read(run_id)
+        memos = () if from_step is None else kept_memos(history, from_step)
+        key = history.run.function
+        new_id = service.intake.new_id()
+        now = self._clock.now_ms()
+        again = tuple(event.seq for event in history.events)
+
+        def letter(catalog: Catalog) -> Admission:
+            blueprint = catalog.functions.get(key)
+            limit = None if blueprint is None else blueprint.finish_timeout
+            plan = Plan(key, new_id, now, memos=memos, origin=run_id, finish_timeout=limit)
+            return Admission(plans=(plan,), registry=catalog.version, again=again)
+
+        answer = (await service.intake.admit([letter]))[0]
+        return Run(self, await self._read(answer.outcomes[0].run or new_id))
+
+    # ------------------------------------------------------------ reading runs and events
 
     async def get_run(self, run_id: str) -> Run:
         """A handle on a run.
@@ -484,7 +373,7 @@ class Engine:
         Raises:
             LookupError: There is none of that id.
         """
-        self._usable("get_run")
+        self._open("get_run")
         return Run(self, await self._read(run_id))
 
     async def _read(self, run_id: str) -> History:
@@ -494,50 +383,38 @@ class Engine:
         return history
 
     def _decoder(self, function: str) -> Decoder:
-        hosted = self._functions.get(function)
-        return PLAIN if hosted is None else hosted.decoder
-
-    def _run_ended(self, run_id: str, then: Then) -> None:
-        assert isinstance(then, End)
-        for watcher in self._watchers.pop(run_id, ()):
-            if not watcher.done():
-                watcher.set_result(then)
-        self._pulse()
+        hosted_here = self._options.functions.get(function)
+        return PLAIN if hosted_here is None else hosted_here.decoder
 
     async def _result(self, run: Run, timeout: Duration | None) -> Any:
-        self._usable("result")
+        service = self._open("result")
         limit = None if timeout is None else to_ms(timeout, what="result(timeout)") / 1000
         async with asyncio.timeout(limit):
-            await self._until_ended(run)
-        return _outcome(run)
+            await self._until_ended(service, run)
+        return run.outcome()
 
-    async def _until_ended(self, run: Run) -> None:
+    async def _until_ended(self, service: Service, run: Run) -> None:
         if run.status.ended:
             return
-        watcher: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        watchers = self._watchers.setdefault(run.id, [])
-        watchers.append(watcher)
+        ended, forget = service.watch(run.id)
         try:
-            if run.status is not RunStatus.QUEUED or run.started_at is not None or not self._is_ours(run):
-                await run.refresh()
+            # An end that came before the watch is in the store; one that comes now is told.
+            await run.refresh()
             while not run.status.ended:
-                if self._is_ours(run):
-                    run.ended(await asyncio.shield(watcher))
+                await asyncio.wait([ended], timeout=None if self._is_ours(run) else 0.05)
+                if ended.done():
+                    run.ended(ended.result())
                 else:
-                    await asyncio.wait([watcher], timeout=0.05)
                     await run.refresh()
         finally:
-            if watcher in watchers:
-                watchers.remove(watcher)
-            if not watchers:
-                self._watchers.pop(run.id, None)
+            forget()
 
     def _is_ours(self, run: Run) -> bool:
-        return f"{run.app}/{run.function_id}" in self._functions
+        return f"{run.app}/{run.function_id}" in self._options.functions
 
     def runs(
         self,
-        function: Function[Any] | str | None = None,
+        function: Named | None = None,
         status: RunStatus | str | Sequence[RunStatus | str] | None = None,
         event_id: str | None = None,
         since: PointInTime | None = None,
@@ -545,17 +422,20 @@ class Engine:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Listing[Run]:
-        """Runs, newest first: ``await`` it for a `Page`, or ``async for`` over all; ``since <= queued_at < until``."""
-        self._usable("runs")
-        listed = [status] if isinstance(status, str) else list(status or ())
-        query = RunQuery(
-            None if function is None else self._key(function).key,
-            frozenset(_status(one) for one in listed),
-            event_id,
-            None if since is None else to_point_ms(since, what="runs(since)"),
-            None if until is None else to_point_ms(until, what="runs(until)"),
-            limit=_at_least("limit", limit, 1),
-        )
+        """Runs, newest first: ``await`` it for a `Page`, or ``async for`` over all of them.
+
+        Args:
+            function: Only of this one.
+            status: Only with this status, or one of these.
+            event_id: Only those that this event started.
+            since: Queued at this time or later.
+            until: Queued before this time.
+            limit: Runs on a page.
+            cursor: `Page.cursor` of the page before.
+        """
+        service = self._open("runs")
+        key = None if function is None else self._known(service, function).key
+        query = run_query(key, status, event_id, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Run]:
             found = await self._store.runs(evolve(query, before=before))
@@ -573,22 +453,18 @@ class Engine:
         cursor: str | None = None,
     ) -> Listing[Event[Any]]:
         """Events, newest first, as `runs`; `since` and `until` count from their receipt."""
-        self._usable("events")
-        query = EventQuery(
-            name,
-            None if since is None else to_point_ms(since, what="events(since)"),
-            None if until is None else to_point_ms(until, what="events(until)"),
-            limit=_at_least("limit", limit, 1),
-        )
+        self._open("events")
+        query = event_query(name, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Event[Any]]:
-            found = await self._store.events(
-                evolve(query, before=None if before is None else _number(before))
-            )
+            place = None if before is None else position(before)
+            found = await self._store.events(evolve(query, before=place))
             more = str(found[-1].seq) if len(found) == query.limit else None
             return Page([event_of(one) for one in found], more)
 
         return Listing(fetch, cursor)
+
+    # ------------------------------------------------------------ cancelling and pausing
 
     async def cancel(self, run_id: str) -> None:
         """Cancel a run; nothing happens if it has ended.
@@ -596,62 +472,66 @@ class Engine:
         Raises:
             LookupError: There is none of that id.
         """
-        self._outside("cancel", "a step")
-        (state,), woke = await self._store.cancel(self._clock.now_ms(), [run_id], "cancelled")
-        if state is Cancellation.UNKNOWN:
+        service = self._outside("cancel", "a step")
+        states, _ = await self._store.cancel(self._clock.now_ms(), [run_id], "cancelled")
+        if states[0] is Cancellation.UNKNOWN:
             raise LookupError(f"there is no run {run_id!r} in this store")
-        del woke
-        self._worker.wake()
+        service.worker.wake()
 
+    async def cancel_runs(
+        self,
+        function: Named,
+        *,
+        if_: str | None = None,
+        started_after: PointInTime | None = None,
+        started_before: PointInTime | None = None,
+    ) -> int:
+        """Cancel many runs of a function; how many there were.
 
-# ---------------------------------------------------------------- checks
+        Args:
+            function: Whose runs.
+            if_: A CEL condition over ``event``.
+            started_after: Only those queued at this time or later.
+            started_before: Only those queued before this time.
+        """
+        service = self._outside("cancel_runs", "a step")
+        condition = None if if_ is None else compile_condition(if_)
+        after = (
+            None if started_after is None else to_point_ms(started_after, what="cancel_runs(started_after)")
+        )
+        before = (
+            None
+            if started_before is None
+            else to_point_ms(started_before, what="cancel_runs(started_before)")
+        )
+        alive = [status for status in RunStatus if not status.ended]
+        query = evolve(
+            run_query(self._known(service, function).key, alive, None, None, None, 256),
+            since=after,
+            until=before,
+        )
+        count = 0
+        while found := await self._store.runs(query):
+            chosen = [
+                one.run.id
+                for one in found
+                if condition is None or condition(event_of(one.events[0]).as_json())
+            ]
+            states, _ = await self._store.cancel(self._clock.now_ms(), chosen, "cancelled")
+            count += sum(one is Cancellation.DONE for one in states)
+            query = evolve(query, before=found[-1].run.id)
+        service.worker.wake()
+        return count
 
+    async def pause(self, function: Named) -> None:
+        """Start no more runs of a function: what would start one leaves a `skipped` run. Others go on."""
+        await self._pause("pause", function, paused=True)
 
-def _hosted(app: str, functions: Sequence[Function[Any]]) -> dict[str, Function[Any]]:
-    found: dict[str, Function[Any]] = {}
-    if isinstance(functions, Function):
-        raise ConfigError("Engine(functions): give a list of functions")
-    for one in functions:
-        if not isinstance(one, Function):
-            raise ConfigError(
-                f"Engine(functions): {shown(one)} is no durable function: decorate it with @durable.function(...)"
-            )
-        for made in (one, one.on_failure):
-            if made is None:
-                continue
-            key = f"{app}/{made.id}"
-            if key in found:
-                raise ConfigError(f"Engine(functions): two functions have the id {made.id!r}")
-            found[key] = made
-    return found
+    async def resume(self, function: Named) -> None:
+        """Start runs of a paused function again."""
+        await self._pause("resume", function, paused=False)
 
-
-def _at_least(name: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number, {least} or more, got {shown(value)}")
-    return value
-
-
-def _status(value: object) -> RunStatus:
-    try:
-        return RunStatus(value)  # type: ignore[arg-type]  # an unknown one is answered here
-    except ValueError:
-        known = ", ".join(RunStatus)
-        raise ConfigError(f"runs(status): one of {known}, got {shown(value)}") from None
-
-
-def _number(cursor: str) -> int:
-    try:
-        return int(cursor)
-    except ValueError:
-        raise ConfigError(f"events(cursor): a cursor that a page gave, got {shown(cursor)}") from None
-
-
-def _outcome(run: Run) -> Any:
-    if run.status is RunStatus.COMPLETED:
-        return run.output
-    error: ErrorRecord | None = run.error
-    if run.status is RunStatus.CANCELLED:
-        raise RunCancelled(f"run {run.id} of {run.function_id!r} was cancelled", run_id=run.id, error=error)
-    why = f"{error.name}: {error.message}" if error else (run.skip_reason or run.status)
-    raise RunFailed(f"run {run.id} of {run.function_id!r} failed: {why}", run_id=run.id, error=error)
+    async def _pause(self, what: str, function: Named, *, paused: bool) -> None:
+        service = self._outside(what, "a step")
+        await self._store.pause(self._clock.now_ms(), self._known(service, function).key, paused)
+        await service.intake.refresh()

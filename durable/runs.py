@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from durable._core.lifecycle import split_key
 from durable.codec import decode
 from durable.durations import from_ms
+from durable.errors import RunCancelled, RunFailed
 from durable.events import Event
 from durable.failures import ErrorRecord
 from durable.records import MemoState, RunStatus
@@ -183,6 +184,16 @@ class Run:
     def ended_at(self) -> datetime | None:
         """When it ended."""
         return _at(self._history.run.ended)
+
+    def outcome(self) -> Any:
+        """The output of a run that has ended, or the exception that says how it did."""
+        if self.status is RunStatus.COMPLETED:
+            return self.output
+        error, who = self.error, f"run {self.id} of {self.function_id!r}"
+        if self.status is RunStatus.CANCELLED:
+            raise RunCancelled(f"{who} was cancelled", run_id=self.id, error=error)
+        why = f"failed: {error.name}: {error.message}" if error else f"{self.status}: {self.skip_reason}"
+        raise RunFailed(f"{who} {why}", run_id=self.id, error=error)
 
     # ------------------------------------------------------------ what it does
 

@@ -226,7 +226,8 @@ class Store(Protocol):
            `Cause.DUE` and removes the wait. A `CANCEL` timer cancels the run, with the timer's ref as
            reason. Buffers that are due create their runs. Time acts here and nowhere else: until then a
            wait hears, and a buffer fills.
-        3. Up to `request.limit` turns in the pools are taken, best rank first: each takes the smallest head
+        3. Up to `request.limit` turns that are due in the pools are taken, best rank first (one that was due
+           when it was queued, or when a claim looked, stays due though a clock steps back): each takes the smallest head
            among the pools' ready lanes, checks its gates, and either takes it or moves its lane to the
            first gate that is shut. Its gates: its throttle, if it was never claimed; a place of each of its
            slots; and the one place of its singleton (which runs of either kind take and ask for). A run

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from durable._core.catalog import Blueprint, Cancel, Catalog
     from durable._core.expressions import Condition
-    from durable.records import Parent
+    from durable.records import Cursor, Parent
 
-__all__ = ["INVOKED", "admission", "condition_holds", "event_wait", "invocation", "plan"]
+__all__ = ["INVOKED", "admission", "admission_of_tick", "condition_holds", "event_wait", "invocation", "plan"]
 
 INVOKED = "durable/function.invoked"
 _DAY_MS = 24 * 3600 * 1000
@@ -54,6 +54,23 @@ def invocation(
     once = () if start_id is None else (Latch(f"start {blueprint.key} {start_id}", _DAY_MS),)
     made = plan(blueprint, run, document, ts=event.ts, now=now, parent=parent, once=once)
     return Admission(event, (made,), catalog.version, catalog.index_keys(event.name, document))
+
+
+def admission_of_tick(
+    catalog: Catalog,
+    blueprint: Blueprint | None,
+    event: NewEvent,
+    data: Mapping[str, Any],
+    now: int,
+    run: str,
+    cursor: Cursor,
+) -> Admission:
+    """One run for one tick of a schedule, once on all engines; without `blueprint`, the tick runs nothing."""
+    if blueprint is None:
+        return Admission(event, (), catalog.version, cursor=cursor)
+    document = {"id": event.id, "name": event.name, "data": data, "user": None, "ts": event.ts, "v": None}
+    made = plan(blueprint, run, document, ts=event.ts, now=now)
+    return Admission(event, (made,), catalog.version, cursor=cursor)
 
 
 def plan(

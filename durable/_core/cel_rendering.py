@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from datetime import UTC, datetime, timedelta
-from json import dumps
+from json.encoder import encode_basestring_ascii as quoted
 from math import inf, isfinite, isnan
 from typing import TYPE_CHECKING, cast
 
@@ -87,8 +87,10 @@ def canonical(value: object, meter: Meter) -> str:
         >>> canonical({"b": 1.0, "a": [True, None]}, Meter())
         '{"a":[true,null],"b":1}'
     """
+    if not isinstance(value, (list, dict)):
+        return _scalar(value, meter)
     out: list[str] = []
-    pending: list[object] = [value]
+    pending: list[object] = [cast("object", value)]
     size = 0
     while pending:
         item = pending.pop()
@@ -120,13 +122,15 @@ def _mapped(items: dict[object, object], meter: Meter) -> list[object]:
     named.sort(key=operator.itemgetter(0), reverse=True)
     parts: list[object] = [_Ready("}")]
     for name, value in named:
-        parts += (value, _Ready(f"{dumps(name)}:"), _Ready(","))
+        parts += (value, _Ready(f"{quoted(name)}:"), _Ready(","))
     return [*parts[:-1], _Ready("{")] if named else [*parts, _Ready("{")]
 
 
 def _scalar(value: object, meter: Meter) -> str:
+    if type(value) is str:
+        return quoted(value)
     if isinstance(value, _Ready):
         return value
     if value is None or isinstance(value, (bool, int, float)):
         return as_text(value, meter)
-    return dumps(as_text(value, meter))
+    return quoted(as_text(value, meter))

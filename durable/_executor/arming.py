@@ -11,7 +11,6 @@ import orjson
 
 from durable._core import operations as ops
 from durable._core.admission import event_wait
-from durable._core.settling import settle
 from durable.codec import encode
 from durable.errors import EventRejected, LimitError, SerializationError
 from durable.failures import ErrorRecord, error_record
@@ -24,14 +23,8 @@ if TYPE_CHECKING:
     from durable._core.lifecycle import Retry
     from durable._executor.draft import Pending
     from durable._executor.session import Session
-    from durable.records import Fired
 
-__all__ = ["arm", "outcome", "retry"]
-
-
-def outcome(op: ops.Operation, fired: Fired) -> tuple[MemoState, bytes]:
-    """What is remembered of a step that waited."""
-    return settle(op, fired)
+__all__ = ["arm", "retry"]
 
 
 def arm(session: Session, pending: Pending) -> None:
@@ -176,5 +169,5 @@ def _send_signal(session: Session, pending: Pending, op: ops.SendSignal) -> None
     made: Callable[[Catalog], Admission] = letter
     session.draft.signals.append((len(session.draft.letters), pending))
     session.draft.letters.append(made)
-    session.unanswered += 1
+    session.rounds.unanswered += 1
     session.remember_now(pending, MemoState.VALUE, b"false")

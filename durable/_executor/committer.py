@@ -76,9 +76,9 @@ class Committer:
 
     def add(self, session: Session) -> None:
         """Write this session's draft with the next transaction."""
-        if session.dirty:
+        if session.outbox.dirty:
             return
-        session.dirty = True
+        session.outbox.dirty = True
         self._dirty.append(session)
         self._wake()
 
@@ -112,6 +112,8 @@ class Committer:
             self._landing_now += 1
             self._loop.call_soon(self._land, sealed, answer, 0)
             self.busy = False
+            while self._landing_now > 1:  # the store answered without a pause: let others have the loop
+                await asyncio.sleep(0)
 
     def _seal(self) -> list[Sealed]:
         catalog = self._landing.catalog
@@ -119,7 +121,7 @@ class Committer:
         while self._dirty and len(sealed) < BATCH:
             session = self._dirty.popleft()
             try:
-                draft, commit = session.seal(catalog)
+                draft, commit = session.outbox.seal(session.run_id, session.gen, catalog)
             except Exception as error:
                 _log.exception("run %s: its commit could not be made", session.run_id)
                 session.crash(error)

@@ -71,6 +71,7 @@ async def fail(session: Session, error: BaseException) -> None:
     draft.timers.append(Timer("", verdict.due, attempt=draft.attempt, error=verdict.record.encode()))
     draft.drop.extend(session.armed)
     draft.then = session.end = Park(None)
+    session.rounds.stopped = True
     session.host.due(verdict.due)
     session.save()
     return None
@@ -96,12 +97,13 @@ def _announce(session: Session, end: End) -> None:
     for name, data in found:
         session.draft.letters.append(session.host.intake.internal(name, data, session.host.clock.now_ms()))
     session.draft.then = session.end = end
+    session.rounds.stopped = True
     session.save()
 
 
 def abort(session: Session, error: BaseException) -> None:
     """Fail the run from outside of its handler."""
-    session.failure = error
+    session.unwinding = session.rounds.stopped = True
     _spawn(session, _abort(session, error))
 
 
@@ -127,7 +129,7 @@ async def _let_go(session: Session) -> None:
 
 def announce_cancelled(session: Session) -> None:
     """A cancelled run stores nothing more than its end."""
-    session.draft = Draft()
+    session.outbox.draft = Draft()
     _announce(session, End(RunStatus.CANCELLED))
 
 
@@ -139,7 +141,7 @@ def crash(session: Session, error: BaseException) -> None:
 
 async def _crash(session: Session, error: BaseException) -> None:
     await unwind(session)
-    session.draft = Draft()
+    session.outbox.draft = Draft()
     await fail(session, error)
 
 
@@ -156,7 +158,7 @@ async def unwind(session: Session) -> None:
     The root has 32 turns, since a handler inside an anyio group waits for its own children; and one second in
     all, after which what is left is left behind and named in the log.
     """
-    session.unwinding = True
+    session.unwinding = session.rounds.stopped = True
     root = session.root
     if root is not None and not root.done():
         root.cancel()
@@ -165,7 +167,9 @@ async def unwind(session: Session) -> None:
                 break
             await asyncio.sleep(0)
     left = {one for one in session.children if not one.done()}
-    left |= {one.task for one in session.awaiting.values() if one.task is not None and not one.task.done()}
+    left |= {
+        one.task for one in session.rounds.awaiting.values() if one.task is not None and not one.task.done()
+    }
     for task in left:
         task.cancel()
     if root is not None and not root.done():

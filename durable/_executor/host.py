@@ -36,6 +36,10 @@ class Host(Protocol):
     observers: Observers
     strict: bool
 
+    def warn_once(self, text: str) -> None:
+        """Warn of something about a function, the first time."""
+        ...
+
     def revived(self, session: Session) -> None:
         """A parked run goes on by itself: a cancelled await, say."""
         ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from durable.store import Store
 
 __all__ = ["Intake"]
+
+SLICE = 64
+"""Senders that are told in one turn of the loop, at most."""
 
 BATCH = 256
 """Admissions of several senders in one transaction, at most; one sender's list is never divided."""
@@ -212,15 +215,14 @@ class Intake:
             if not any(isinstance(one, Outdated) for one in admitted.answers):
                 break
             await self.refresh()
-        self._loop.call_soon(partial(self._admitted, admitted))
-        start = 0
-        for parcel in parcels:
-            end = start + len(parcel.letters)
+        self._admitted(admitted)
+        answers = iter(admitted.answers)
+        for number, parcel in enumerate(parcels):
+            if number and number % SLICE == 0:
+                await asyncio.sleep(0)
+            answered = [one for one in islice(answers, len(parcel.letters)) if not isinstance(one, Outdated)]
             if not parcel.answer.done():
-                parcel.answer.set_result(
-                    [one for one in admitted.answers[start:end] if not isinstance(one, Outdated)]
-                )
-            start = end
+                parcel.answer.set_result(answered)
 
     def close(self) -> None:
         """Refuse what is still waiting."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+import warnings
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from durable._core.admission import condition_holds
 from durable._executor import callbacks, ending
-from durable._executor.committer import Committer
+from durable._executor.committer import SLICE, Committer
 from durable._executor.session import Session
-from durable.errors import StoreError
+from durable.errors import DurableWarning, StoreError
 from durable.records import (
     Admitted,
     Claim,
@@ -108,6 +109,9 @@ class Worker:
         self._pulse = pulse
         self._seen = 0
         self._ahead: set[int] = set()
+        self._mail: deque[Delivery] = deque()
+        self._sorting = False
+        self._warned: set[str] = set()
         self._backlog = False
         self._wanted = asyncio.Event()
         self._asked = False
@@ -161,12 +165,12 @@ class Worker:
         return Request(self.engine_id, self._seen, self._pools, free)
 
     def _free(self) -> int:
-        return self._capacity - (len(self.sessions) - len(self.warm))
+        return self._capacity - (len(self.sessions) - len(self.warm)) - len(self._mail)
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing is under way that could make work at the present time."""
-        if self._wanted.is_set() or self._asking or self._keepers or not self.committer.at_rest:
+        if self._wanted.is_set() or self._asking or self._keepers or self._mail or not self.committer.at_rest:
             return False
         if self.next_due is not None and self.next_due <= self.clock.now_ms():
             return False
@@ -256,14 +260,34 @@ class Worker:
             while self._seen + 1 in self._ahead:
                 self._seen += 1
                 self._ahead.discard(self._seen)
-            if isinstance(one, Claim):
-                self._claimed(one)
-                continue
-            session = self.sessions.get(one.run)
-            if session is not None and session.gen == one.gen:
-                if one.cancelled:
-                    session.cancel()
-                session.hear(one.fired)
+            self._mail.append(one)
+        if self._mail and not self._sorting:
+            self._sorting = True
+            self._sort()
+
+    def _sort(self) -> None:
+        """Hand deliveries over, a slice in each turn of the loop."""
+        for _ in range(min(SLICE, len(self._mail))):
+            one = self._mail.popleft()
+            try:
+                self._hand_over(one)
+            except Exception:
+                _log.exception("the engine failed on a delivery: %r", one)
+        if self._mail:
+            self.loop.call_soon(self._sort)
+        else:
+            self._sorting = False
+            self._pulse()
+
+    def _hand_over(self, one: Delivery) -> None:
+        if isinstance(one, Claim):
+            self._claimed(one)
+            return
+        session = self.sessions.get(one.run)
+        if session is not None and session.gen == one.gen:
+            if one.cancelled:
+                session.cancel()
+            session.hear(one.fired)
 
     def _claimed(self, claim: Claim) -> None:
         run = claim.history.run
@@ -306,6 +330,12 @@ class Worker:
         """Call a step's function once."""
         return await callbacks.call(op, attempt, self._threads)
 
+    def warn_once(self, text: str) -> None:
+        """Warn of something about a function, the first time."""
+        if text not in self._warned:
+            self._warned.add(text)
+            warnings.warn(text, DurableWarning, stacklevel=6)
+
     def revived(self, session: Session) -> None:
         """A parked run goes on by itself: a cancelled await, say."""
         self.warm.pop(session.run_id, None)
@@ -336,7 +366,7 @@ class Worker:
             session.landed(draft, answer)
             self._went(session, commit)
         elif answer.state is CommitState.CANCELLED:
-            session.in_flight -= 1
+            session.outbox.landed()
             if session.end is None:
                 session.cancel()
             elif isinstance(commit.then, End):
@@ -407,7 +437,7 @@ class Worker:
 
     # ------------------------------------------------------------ stopping
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Let callbacks in flight end, and hand runs back before their next step."""
         self.draining = True
         for session in list(self.sessions.values()):

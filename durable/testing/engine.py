@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from durable._core.operations import Call
+    from durable._executor.service import Service
     from durable.context import Attempt
     from durable.durations import Duration
     from durable.functions import Function
@@ -77,14 +78,11 @@ class TestEngine(Engine):
         self._virtual: VirtualClock = clock
         self._stubs: dict[str, Any] = {}
 
-    async def __aenter__(self) -> TestEngine:
-        await super().__aenter__()
-        return self
-
-    def _make(self, engine_id: str) -> None:
-        super()._make(engine_id)
-        assert isinstance(self._worker, StubbedWorker)
-        self._worker.stubs = self._stubs
+    def _make(self) -> Service:
+        service = super()._make()
+        assert isinstance(service.worker, StubbedWorker)
+        service.worker.stubs = self._stubs
+        return service
 
     @property
     def now(self) -> datetime:
@@ -99,21 +97,22 @@ class TestEngine(Engine):
 
     async def until_idle(self) -> None:
         """Return when nothing can run at the present virtual time. Moves no clock."""
-        self._usable("until_idle")
+        service = self._open("until_idle")
         calm = 0
         while calm < 3:
-            if self._at_rest():
+            if service.at_rest:
                 calm += 1
                 await asyncio.sleep(0)
                 continue
             calm = 0
-            await self._next_pulse()
+            await service.next_pulse()
 
     async def advance(self, duration: Duration) -> None:
         """Move the clock, stopping at every timer that falls due on the way, in order, until idle at each."""
         target = self._virtual.now_ms() + to_ms(duration, what="advance(duration)")
+        service = self._open("advance")
         await self.until_idle()
-        while (due := self._next_due()) is not None and due <= target:
+        while (due := service.next_due) is not None and due <= target:
             self._virtual.jump(due)
             await self.until_idle()
         self._virtual.jump(target)
@@ -124,12 +123,13 @@ class TestEngine(Engine):
     async def _result(self, run: Run, timeout: Duration | None) -> Any:
         """Jump from timer to timer until the run has ended."""
         limit = None if timeout is None else self._virtual.now_ms() + to_ms(timeout, what="result(timeout)")
+        service = self._open("result")
         while True:
             await self.until_idle()
             await run.refresh()
             if run.status.ended:
-                return await super()._result(run, None)
-            due = self._next_due()
+                return run.outcome()
+            due = service.next_due
             if limit is not None and (due is None or due > limit):
                 self._virtual.jump(limit)
                 raise TimeoutError(f"run {run.id} did not end by {from_ms(limit).isoformat()}")

@@ -61,19 +61,23 @@ class CrashingStore:
 
 async def kill(engine: TestEngine) -> None:
     """What the death of its process does to an engine: nothing more is written, nothing is handed back."""
-    worker = engine._worker  # noqa: SLF001 - a process dies with its insides
-    for task in engine._tasks:  # noqa: SLF001
+    service, engine._service = engine._service, None  # noqa: SLF001 - a process dies with its insides
+    if service is None:
+        return
+    worker = service.worker
+    for task in service.tasks:
         task.cancel()
     for session in list(worker.sessions.values()):
         session.end = session.end or ending.GIVEN_UP
         await ending.unwind(session)
     if worker._alarm is not None:  # noqa: SLF001
         worker._alarm.cancel()  # noqa: SLF001
-    await asyncio.gather(*engine._tasks, return_exceptions=True)  # noqa: SLF001
-    engine._tasks.clear()  # noqa: SLF001
-    engine._intake.close()  # noqa: SLF001
-    engine._factory.release(asyncio.get_running_loop())  # noqa: SLF001
-    engine._entered = False  # noqa: SLF001
+    await asyncio.gather(*service.tasks, return_exceptions=True)
+    had_started = bool(service.tasks)
+    service.tasks.clear()
+    service.intake.close()
+    if had_started:
+        service.factory.release(service.loop)
 
 
 async def crash_points(
@@ -178,10 +182,9 @@ async def _one_life(
 
 
 async def _perish(engine: TestEngine, living: asyncio.Future[None], store: CrashingStore) -> None:
-    engine_id = getattr(getattr(engine, "_worker", None), "engine_id", None)
-    if engine._tasks:  # noqa: SLF001 - a process dies with its insides
-        await kill(engine)
+    service = engine._service  # noqa: SLF001 - a process dies with its insides
+    await kill(engine)
     living.cancel()
     await asyncio.gather(living, return_exceptions=True)
-    if engine_id is not None:
-        store._store.sever(engine_id)  # type: ignore[attr-defined]  # noqa: SLF001 - the stores of the kit have it
+    if service is not None:
+        store.sever(service.id)

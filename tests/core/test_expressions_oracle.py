@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import operator
 import sys
 from collections import Counter
 from functools import cache
@@ -57,8 +58,6 @@ def same(a, b):
 
 
 def comparison(name):
-    import operator
-
     compare = getattr(operator, name)
 
     def run(a, b):
@@ -122,8 +121,6 @@ def arithmetic(name):
         if isinstance(a, celtypes.DoubleType):
             if name == "_%_":
                 no_overload(a, b)
-            import operator
-
             operation = {
                 "_+_": operator.add,
                 "_-_": operator.sub,
@@ -146,7 +143,7 @@ def fetch(start, key):
     if (
         isinstance(start, list)
         and isinstance(key, NUMBERS)
-        and key == int(key)
+        and plain_number(key) == int(key)
         and 0 <= int(key) < len(start)
     ):
         return list.__getitem__(start, int(key))
@@ -181,16 +178,15 @@ def only(kinds, name):
     return run
 
 
-def to_int(v):
-    if isinstance(v, celtypes.BoolType) or not isinstance(v, (*NUMBERS, str)):
-        no_overload(v)
-    return celtypes.IntType(v)
+def number(kind):
+    def run(v):
+        return (
+            no_overload(v)
+            if isinstance(v, celtypes.BoolType) or not isinstance(v, (*NUMBERS, str))
+            else kind(v)
+        )
 
-
-def to_double(v):
-    if isinstance(v, celtypes.BoolType) or not isinstance(v, (*NUMBERS, str)):
-        no_overload(v)
-    return celtypes.DoubleType(v)
+    return run
 
 
 def to_string(v):
@@ -208,16 +204,31 @@ def equals(a, b):
     return failed(a, b) or celtypes.BoolType(same(a, b))
 
 
+def logic(decisive):
+    """celpy lets `true && 1` be 1; an operand that is no bool is an error."""
+
+    def run(*operands):
+        operands = [
+            v if isinstance(v, (celtypes.BoolType, CELEvalError)) else CELEvalError("no bool")
+            for v in operands
+        ]
+        if any(isinstance(v, celtypes.BoolType) and bool(v) is decisive for v in operands):
+            return celtypes.BoolType(decisive)
+        return failed(*operands) or celtypes.BoolType(not decisive)
+
+    return run
+
+
 STRING = (celtypes.StringType,)
 FUNCTIONS = {
     "_==_": equals,
     "_!=_": lambda a, b: failed(a, b) or celtypes.BoolType(not same(a, b)),
     "_<_": comparison("lt"), "_<=_": comparison("le"), "_>_": comparison("gt"), "_>=_": comparison("ge"),
     "_+_": add, "_-_": arithmetic("_-_"), "_*_": arithmetic("_*_"), "_/_": arithmetic("_/_"), "_%_": arithmetic("_%_"),
-    "_[_]": fetch, "_in_": contained,
+    "_&&_": logic(False), "_||_": logic(True), "_[_]": fetch, "_in_": contained,
     "size": only((celtypes.StringType, celtypes.ListType, celtypes.MapType), "size"),
     "contains": only(STRING, "contains"), "startsWith": only(STRING, "startsWith"), "endsWith": only(STRING, "endsWith"), "matches": only(STRING, "matches"),
-    "int": to_int, "double": to_double, "string": to_string,
+    "int": number(celtypes.IntType), "double": number(celtypes.DoubleType), "string": to_string,
     "mapped": mapped,
     "fetch": fetch, "present": present,
 }  # fmt: skip
@@ -383,7 +394,25 @@ def extended(inner):
     )  # fmt: skip
 
 
-EXPRESSIONS = st.recursive(ATOMS, extended, max_leaves=6)
+NUMERIC = st.one_of(SMALL, st.just(a_path("event", ["n"])), st.just(a_path("async", ["n"])))
+PLAIN = st.one_of(EVENT_PATHS, ASYNC_PATHS, NUMERIC, STRINGS)
+COMPARISONS = st.one_of(
+    st.tuples(PLAIN, PLAIN).map(lambda p: equality(*p)),
+    st.tuples(PLAIN, PLAIN).map(lambda p: join("{} != {}", *p)),
+    st.tuples(NUMERIC, st.sampled_from(["<", "<=", ">", ">="]), NUMERIC).map(
+        lambda p: join("{} " + p[1] + " {}", p[0], p[2])
+    ),
+    st.tuples(NUMERIC, NUMERIC, NUMERIC).map(lambda p: join("{} * {} < {}", *p)),
+    st.tuples(PLAIN, PLAIN, PLAIN).map(lambda p: join("{} in [{}, {}]", *p)),
+    st.tuples(PLAIN, PLAIN).map(lambda p: join("'' + {} + {} == 'a1'", *p)),
+    st.tuples(PLAIN, PLAIN, PLAIN).map(lambda p: join("[{}, {}].exists(i, i == {})", *p)),
+)
+CONDITIONS = st.recursive(COMPARISONS, lambda inner: st.one_of(
+    st.tuples(inner, st.sampled_from(["&&", "||"]), inner).map(lambda p: join("({}) " + p[1] + " ({})", p[0], p[2])),
+    inner.map(lambda x: join("!({})", x)),
+    st.tuples(inner, inner, inner).map(lambda p: join("({}) ? ({}) : ({})", *p)),
+), max_leaves=5)  # fmt: skip
+EXPRESSIONS = st.one_of(CONDITIONS, st.recursive(ATOMS, extended, max_leaves=6))
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-2, 8), st.sampled_from([1.0, 2.5, -0.5, 2**53 + 1, 2.0**53, 2**63 - 1]), st.sampled_from(["", "a", "ab", "1", "true", "é"]))  # fmt: skip
 DOCUMENTS = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4), max_leaves=8

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import define
+from attrs import define, evolve
 
 from durable.records import (
     Admission,
@@ -50,12 +50,22 @@ _T = TypeVar("_T")
 
 @define
 class Draws:
-    """A source of random things; `now` is the time for which they are made."""
+    """A source of random things; `now` is the time for which they are made.
+
+    `gated` and `perilous` are percents, drawn once: how often plans ask for gates, and how often things are
+    there that cancel runs. In a calm history runs come to their ends, in a wild one hardly.
+    """
 
     rng: Random
     now: int = 1_000_000
     made: int = 0
     refs: int = 0
+    gated: int = 100
+    perilous: int = 100
+
+    def __attrs_post_init__(self) -> None:
+        self.gated = self.one((10, 50, 100))
+        self.perilous = self.one((5, 30, 100))
 
     def chance(self, percent: int) -> bool:
         """True that often."""
@@ -135,34 +145,44 @@ class Draws:
         """A plan that asks for any gates."""
         function = self.one(FUNCTIONS)
         key = self.one(("a", "b"))
-        buffered = self.rng.randrange(100)
-        batch = Batch(f"{function}:{key}", self.one((2, 3)), self.one((0, 200, 200)))
-        debounce = Debounce(f"{function}:{key}:d", self.one((0, 100, 300)), self.one((None, 400)))
-        return Plan(
+        plan = Plan(
             function=function,
             run=run or self.new_run(),
             due=self.soon(),
             priority=self.one((0, 0, 0, 0, 1, -1, 600)),
             parent=parent,
-            once=tuple(Latch(k, self.one((300, 5_000))) for k in self.some(("k1", "k2", "k3"), 4)[:1])
-            if self.chance(12)
-            else (),
-            rate=Rate(f"{function}:{key}", 1 + self.rng.randrange(3), self.one((200, 1_000)))
-            if self.chance(15)
-            else None,
-            batch=batch if buffered < 8 else None,
-            debounce=debounce if 8 <= buffered < 18 else None,
-            singleton=Singleton(self.one(("s1", "s2")), self.chance(50)) if self.chance(20) else None,
-            throttle=Throttle(self.one((f"{function}:{key}", "all")), "pace") if self.chance(20) else None,
-            slots=self.slots(function),
-            waits=tuple(self.wait(Effect.CANCEL) for _ in range(self.rng.randrange(3))),
-            start_timeout=self.now + self.one((0, 200, 1_000)) if self.chance(20) else None,
-            finish_timeout=self.one((0, 200, 1_000)) if self.chance(20) else None,
             memos=(self.memo(0),) if self.chance(5) else (),
             origin="origin" if self.chance(3) else None,
         )
+        if self.chance(self.gated):
+            plan = self._gated(plan, f"{function}:{key}")
+        if self.chance(self.perilous):
+            plan = evolve(
+                plan,
+                waits=tuple(self.wait(Effect.CANCEL) for _ in range(self.rng.randrange(3))),
+                start_timeout=self.now + self.one((0, 200, 1_000)) if self.chance(20) else None,
+                finish_timeout=self.one((0, 200, 1_000)) if self.chance(20) else None,
+            )
+        return plan
 
-    def slots(self, function: str) -> tuple[Slot, ...]:
+    def _gated(self, plan: Plan, key: str) -> Plan:
+        """The same plan, asking for any gates."""
+        buffered = self.rng.randrange(100)
+        batch = Batch(key, self.one((2, 3)), self.one((0, 200, 200)))
+        debounce = Debounce(f"{key}:d", self.one((0, 100, 300)), self.one((None, 400)))
+        latches = tuple(Latch(k, self.one((300, 5_000))) for k in self.some(("k1", "k2", "k3"), 2))
+        return evolve(
+            plan,
+            once=latches if self.chance(15) else (),
+            rate=Rate(key, 1 + self.rng.randrange(3), self.one((200, 1_000))) if self.chance(15) else None,
+            batch=batch if buffered < 8 else None,
+            debounce=debounce if 8 <= buffered < 18 else None,
+            singleton=Singleton(self.one(("s1", "s2")), self.chance(50)) if self.chance(20) else None,
+            throttle=Throttle(self.one((key, "all")), "pace") if self.chance(20) else None,
+            slots=self._slots(plan.function),
+        )
+
+    def _slots(self, function: str) -> tuple[Slot, ...]:
         """Places of its own, or shared ones, or both."""
         own = Slot(f"{function}:{self.one('ab')}", "own")
         shared = Slot(self.one(("x", "y")), self.one(("shared", "shared", "unknown")))
@@ -191,7 +211,7 @@ class Draws:
         return Timer(
             ref=self.new_ref(),
             due=self.soon(),
-            effect=Effect.CANCEL if self.chance(5) else Effect.RESUME,
+            effect=Effect.CANCEL if self.chance(self.perilous // 12) else Effect.RESUME,
             attempt=self.rng.randrange(3),
             error=self.one((None, b'{"name":"E"}')),
             kind=self.one((None, *tuple(StepKind))),

@@ -5,9 +5,10 @@ This module may not know how histories are made.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen, has
 
 from durable.records import Admission, Admitted, Claim, Claimed, Commit, Committed, EventQuery, RunQuery
 from durable.testing.exam.harness import Checked
@@ -35,7 +36,24 @@ class Call:
     args: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.door}({', '.join(map(repr, self.args))})"
+        return f"{self.door}({', '.join(map(_shown, self.args))})"
+
+
+def _shown(value: Any) -> str:
+    """A record as an expression without its defaults, so that a history can be read."""
+    if isinstance(value, tuple):
+        return f"({', '.join(_shown(item) for item in cast('tuple[Any, ...]', value))})"
+    if isinstance(value, Enum):
+        return str(value) if type(value).__str__ is Enum.__str__ else repr(value.value)
+    kind = cast("Any", type(value))
+    if not has(kind):
+        return repr(value)
+    told = [
+        f"{field.name}={_shown(getattr(value, field.name))}"
+        for field in fields(kind)
+        if getattr(value, field.name) != field.default
+    ]
+    return f"{kind.__name__}({', '.join(told)})"
 
 
 class DifferenceError(AssertionError):
@@ -85,7 +103,9 @@ class Examiner:
         except DifferenceError:
             raise
         except Exception as error:
-            raise DifferenceError(f"{call.door} raised {error!r}", self.calls) from error
+            raise DifferenceError(
+                f"{call.door} raised {type(error).__name__}: {error}", self.calls
+            ) from error
         return answer
 
     async def _both(self, call: Call) -> Any:
@@ -167,7 +187,7 @@ class Examiner:
         found = answer.next_due
         if not self.model.bounds.throttled or found is None:
             self._same("claim, next_due", expected, found)
-        elif (expected is not None and found > expected) or (found <= now and not answer.more):
+        elif found != expected and not now < found <= (expected or found):
             self._differ(f"claim, next_due: {found} is not in ({now}, {expected}]")
 
     # ------------------------------------------------------------ contents
@@ -195,11 +215,11 @@ class Examiner:
         raise DifferenceError(message, self.calls)
 
 
-def _first_difference(expected: object, found: object) -> str:
+def _first_difference(expected: Any, found: Any) -> str:
     """Where two tuples differ first, so that one need not read a thousand equal things."""
     if isinstance(expected, tuple) and isinstance(found, tuple):
-        pairs = zip(cast("tuple[object, ...]", expected), cast("tuple[object, ...]", found), strict=False)
-        for number, (one, other) in enumerate(pairs):
+        several = zip(cast("tuple[Any, ...]", expected), cast("tuple[Any, ...]", found), strict=False)
+        for number, (one, other) in enumerate(several):
             if one != other:
-                return f"item {number}:\n  expected {one!r}\n  found    {other!r}"
-    return f"\n  expected {expected!r}\n  found    {found!r}"
+                return f"item {number}:\n  expected {_shown(one)}\n  found    {_shown(other)}"
+    return f"\n  expected {_shown(cast('Any', expected))}\n  found    {_shown(cast('Any', found))}"

@@ -47,17 +47,15 @@ __all__ = ["Author", "play", "run_history", "shrink"]
 _JOBS_MAX = 1000  # from 1024 on the ties of ranks may fall otherwise
 
 _WEIGHTS = {
-    "admit": 24,
-    "claim": 26,
-    "commit": 34,
-    "time": 14,
+    "admit": 22,
+    "claim": 28,
+    "commit": 40,
+    "time": 10,
     "verdicts": 6,
-    "cancel": 3,
-    "engine": 6,
-    "registry": 4,
     "read": 3,
-    "sweep": 2,
+    "sweep": 1,
 }
+_PERILS = {"cancel": 4, "engine": 7, "registry": 5, "sweep": 2}
 
 
 @define
@@ -78,9 +76,11 @@ class Author:
 
     def next(self) -> Call:
         """Whatever comes into its mind."""
-        kinds = [kind for kind, weight in _WEIGHTS.items() for _ in range(weight)]
+        often = [kind for kind, weight in _WEIGHTS.items() for _ in range(weight)]
+        seldom = [kind for kind, weight in _PERILS.items() for _ in range(weight)]
         while True:
-            call: Call | None = getattr(self, f"_{self.draws.one(kinds)}")()
+            kind = self.draws.one(seldom if self.draws.chance(2 + self.draws.perilous // 8) else often)
+            call: Call | None = getattr(self, f"_{kind}")()
             if call is not None:
                 return call
 
@@ -127,28 +127,28 @@ class Author:
         if later and self.draws.chance(40):
             self.draws.now = min(later)
         else:
-            self.draws.now += self.draws.one((1, 10, 50, 100, 300, 1_000, -30, 90_000_000))
+            self.draws.now += self.draws.one((1, 1, 10, 10, 50, 100, 100, 300, 1_000, -30, 90_000_000))
 
-    def _engine(self) -> Call | None:
-        draws, now = self.draws, self.draws.now
-        living, ids = self._living(), list(self.model.world.engines)
-        if len(living) < 2:
+    def _engine(self) -> Call:
+        """Somebody comes, goes, dies, is found dead, or asks whether it lives."""
+        draws, now, living = self.draws, self.draws.now, self._living()
+        states = list(self.model.world.engines.values())
+        if len(living) < 2 or (len(living) < 4 and draws.chance(10)):
             return self._join()
-        severed = [e.id for e in self.model.world.engines.values() if e.severed]
-        kind = draws.rng.randrange(12)
-        if kind == 0:
-            return self._join() if len(living) < 4 else None
-        if kind == 1:
-            return Call("leave", (now, draws.one(ids)))
-        if kind == 2:
-            return Call("kill", (draws.one(living),))
-        if kind == 3:
-            return Call("restart")
-        if kind in {4, 5}:
-            return Call("bury", (now, draws.one(ids)))
-        if kind in {6, 7} and severed:
-            return Call("bury", (now, draws.one(severed)))
-        return Call("extend", (draws.one(ids),)) if kind == 8 else Call("dead", (3_600_000,))
+        anyone, dead = [state.id for state in states], [state.id for state in states if state.severed]
+        return draws.one(
+            (
+                Call("leave", (now, draws.one(anyone))),
+                Call("kill", (draws.one(living),)),
+                Call("restart"),
+                Call("bury", (now, draws.one(anyone))),
+                Call("bury", (now, draws.one(anyone))),
+                Call("bury", (now, draws.one(dead or anyone))),
+                Call("bury", (now, draws.one(dead or anyone))),
+                Call("extend", (draws.one(anyone),)),
+                Call("dead", (3_600_000,)),
+            )
+        )
 
     def _registry(self) -> Call:
         now = self.draws.now
@@ -247,8 +247,8 @@ class Author:
         draws = self.draws
         gen = run.gen - 1 if draws.chance(4) else run.gen
         if run.cancelled and draws.chance(70):
-            admit = (self._admission(1),) if draws.chance(40) else ()
-            return Commit(run.id, gen, admit=admit, then=End(RunStatus.CANCELLED))
+            told = (self._admission(1),) if draws.chance(40) else ()
+            return Commit(run.id, gen, admit=told, then=End(RunStatus.CANCELLED))
         position = max(run.memos, default=-1) + 1
         memos = tuple(draws.memo(position + n) for n in range(draws.rng.randrange(3)))
         timers = tuple(draws.timer() for _ in range(draws.one((0, 0, 1, 2))))
@@ -297,11 +297,11 @@ class Author:
         draws = self.draws
         kind = draws.rng.randrange(100)
         warm = engine if draws.chance(50) else None
-        if kind < 45:
+        if kind < 38:
             return STAY
-        if kind < 70:
+        if kind < 65:
             return Park(warm)
-        if kind < 78:
+        if kind < 73:
             return Yield(warm)
         if kind < 90:
             return End(RunStatus.COMPLETED, output=b'"done"', unmet=draws.one(((), ("old", "older"))))
@@ -364,12 +364,12 @@ async def play(harness: Harness, calls: Sequence[Call]) -> None:
 
 
 async def shrink(harness: Harness, failure: DifferenceError) -> DifferenceError:
-    """Leave out calls, and items of batches, as long as there is a difference; the shortest that was found."""
+    """Leave calls out as long as there is a difference; the shortest history that was found."""
     size = len(failure.calls) // 2
     while size:
         start, found = 0, False
         while start < len(failure.calls):
-            shorter = await _fails(harness, (*failure.calls[:start], *failure.calls[start + size :]))
+            shorter = await _fails(harness, (*failure.calls[:start], *failure.calls[start + size :]), failure)
             if shorter is None:
                 start += size
             else:
@@ -378,9 +378,10 @@ async def shrink(harness: Harness, failure: DifferenceError) -> DifferenceError:
     return failure
 
 
-async def _fails(harness: Harness, calls: Sequence[Call]) -> DifferenceError | None:
+async def _fails(harness: Harness, calls: Sequence[Call], like: DifferenceError) -> DifferenceError | None:
+    """The difference that these calls lead to, if it is of the same kind."""
     try:
         await play(harness, calls)
     except DifferenceError as failure:
-        return failure
+        return failure if failure.message.partition(":")[0] == like.message.partition(":")[0] else None
     return None

@@ -79,7 +79,7 @@ class Model:
         self.world = World()
         self.bounds = Bounds()
         self._before: set[int] = set()  # jobs that were ready before this call
-        self._standing: list[Job] = []  # jobs that were due before it
+        self._pending: set[str] = set()  # pools that were called, and have not been emptied by a claim since
         self._last_job = 0
 
     def _begin(self, now: int) -> None:
@@ -88,27 +88,17 @@ class Model:
         world.queued_pools.clear()
         world.offered.clear()
         self._last_job = world.jobs
-        self._standing = [job for job in world.queued() if job.due <= now]
-        self._before = {job.number for job in self._standing if model_gates.ready(world, job)}
+        self._before = {job.number for job in world.queued() if model_gates.ready(world, job)}
 
     def _woke(self, *, may: frozenset[str] = frozenset()) -> frozenset[str]:
-        """Pools that must be woken: of jobs that became ready, unless one before them is to be looked at."""
+        """Pools that must be called: in which something became ready, if nobody was called to them before."""
         world = self.world
-        must, jobs = set[str](), list(world.queued())
-        for job in jobs:
-            gates = self._gates(job)
-            if gates & world.offered:
-                world.queued_pools.add(job.pool)
-            if job.number in self._before or not model_gates.ready(world, job):
-                continue
-            if not any(old.pool == job.pool and self._is_before(old, job, gates) for old in self._standing):
-                must.add(job.pool)
-        self.bounds = Bounds(may_wake=frozenset(world.queued_pools) | must | may)
+        offered = {job.pool for job in world.queued() if self._gates(job) & world.offered}
+        fresh = [job for job in world.queued() if job.number not in self._before]
+        must = {job.pool for job in fresh if model_gates.ready(world, job)} - self._pending
+        self.bounds = Bounds(may_wake=may | must | world.queued_pools | offered)
+        self._pending |= self.bounds.may_wake
         return frozenset(must)
-
-    def _is_before(self, old: Job, job: Job, gates: set[tuple[str, str]]) -> bool:
-        standing = any(old is other for other in self.world.queued())
-        return standing and old.rank < job.rank and bool(self._gates(old) & gates)
 
     # ------------------------------------------------------------ life
 
@@ -172,6 +162,7 @@ class Model:
             world.registrations[registration.function] = registration
             world.paths.update(registration.paths)
         world.version += bool(changed)
+        self._pending.update(job.pool for job in world.queued())
         return self.registry()
 
     def registry(self) -> Registry:
@@ -209,7 +200,8 @@ class Model:
         answers = tuple(model_admission.admit_one(world, admission, decider) for admission in admissions)
         if request is None or not world.lives(request.engine):
             return Admitted(answers, (), self._woke())
-        must = self._must_claim(request)
+        self._look_at_time()
+        must, due = self._must_claim(request), self._ripe_pools()
         warm = set[str]()
         for run in must if taken is None else taken:
             jobs = {job.run: job for job in self._claimable(request)}
@@ -217,14 +209,14 @@ class Model:
                 warm.add(run)
         told = world.engines[request.engine].told
         deliveries = model_claims.deliveries(world, request.engine, told, warm)
-        woke = self._woke()
+        woke = self._woke(may=due)
         self.bounds = evolve(self.bounds, must_claim=frozenset(must))
         return Admitted(answers, deliveries, woke)
 
     def _claimable(self, request: Request) -> list[Job]:
         """Turns of this call that may be taken at once: nobody is overtaken, in their pool or at a gate."""
         world = self.world
-        due = [(job, self._gates(job)) for job in world.queued() if job.due <= world.now]
+        due = [(job, self._gates(job)) for job in world.queued() if job.ripe]
 
         def is_first(job: Job, gates: set[tuple[str, str]]) -> bool:
             return not any(
@@ -243,19 +235,35 @@ class Model:
 
         def is_alone(job: Job, gates: set[tuple[str, str]]) -> bool:
             return not any(
-                (other.pool == job.pool and other.due <= world.now and other.number <= self._last_job)
-                or others & gates
+                (other.pool == job.pool and other.ripe and other.number <= self._last_job) or others & gates
                 for other, others in queued
                 if other is not job
             )
 
-        alone = [job for job, gates in queued if self._is_new(job, request) and is_alone(job, gates)]
-        return [job.run for job in sorted(alone, key=lambda j: j.rank)[: request.limit]]
+        must, doubtful = list[str](), set[str]()
+        for job, gates in sorted(queued, key=lambda pair: pair[0].rank):
+            if self._is_new(job, request) and job.pool not in doubtful:
+                if is_alone(job, gates):
+                    must.append(job.run)
+                else:
+                    doubtful.add(job.pool)
+        return must[: request.limit]
 
     def _is_new(self, job: Job, request: Request) -> bool:
         """Whether it is a turn that this call has queued, for which the request asks, and that may start."""
         wanted = job.ref is None and job.number > self._last_job and job.pool in request.pools
         return wanted and model_gates.ready(self.world, job)
+
+    def _look_at_time(self) -> None:
+        """Jobs whose time has come are ready from now on; that is no doing of this call."""
+        world = self.world
+        unripe = [job for job in world.queued() if not job.ripe]
+        world.ripen()
+        self._before |= {job.number for job in unripe if model_gates.ready(world, job)}
+
+    def _ripe_pools(self) -> frozenset[str]:
+        """Pools in which something may have become ready by time alone, which nobody was told yet."""
+        return frozenset(job.pool for job in self.world.queued() if job.ripe)
 
     def _gates(self, job: Job) -> set[tuple[str, str]]:
         return {ask.gate for ask in model_gates.asks(self.world, job)}
@@ -267,13 +275,14 @@ class Model:
         if not world.lives(request.engine):
             return Claimed()
         more = model_claims.promote(world)
-        due = [job for job in world.queued() if job.due <= now]
-        world.offered.update(ask.gate for job in due for ask in model_gates.asks(world, job))
+        self._look_at_time()
+        due = self._ripe_pools()
         warm, left = model_claims.take_best(world, request)
         deliveries = model_claims.deliveries(world, request.engine, request.seen, warm)
         candidates, more_candidates = model_waits.hand_out(world, request.engine)
         next_due = model_claims.next_due(world, request.pools if left > 0 else frozenset())
-        woke = self._woke(may=frozenset(job.pool for job in due))
+        woke = self._woke(may=due)
+        self._pending -= {request.engine, *(request.pools if left > 0 else ())}
         throttled = any(model_gates.opening(world, job) is not None for job in world.queued())
         self.bounds = evolve(self.bounds, throttled=throttled)
         return Claimed(deliveries, candidates, more or more_candidates, next_due, woke)

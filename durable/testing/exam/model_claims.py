@@ -62,7 +62,7 @@ def next_due(world: World, pools: frozenset[str]) -> int | None:
     """When something falls due by itself; of throttles those before due turns in `pools`."""
     times = [due for due, _, _ in _timed(world)]
     for job in world.queued():
-        if job.due > world.now:
+        if not job.ripe:
             times.append(job.due)
         elif job.pool in pools:
             opens = model_gates.opening(world, job)

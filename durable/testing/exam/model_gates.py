@@ -75,11 +75,11 @@ def passes(world: World, ask: Ask) -> bool:
 
 def ready(world: World, job: Job) -> bool:
     """Whether a job could be taken now."""
-    return job.due <= world.now and all(passes(world, ask) for ask in asks(world, job))
+    return job.ripe and all(passes(world, ask) for ask in asks(world, job))
 
 
 def opening(world: World, job: Job) -> int | None:
-    """When the throttle of a due job opens by itself, if it is shut."""
+    """When the throttle of a job opens by itself, if it is shut."""
     for ask in asks(world, job):
         if ask.kind == "throttle" and ask.rule is not None:
             passed, at = _throttle(world, ask, ask.rule)

@@ -32,7 +32,8 @@ __all__ = [
 def queue_turn(world: World, run: Run, due: int) -> None:
     """The run wants to execute."""
     number = world.next_job()
-    run.turn = Job(number, run.id, due, rank(due, run.plan.priority, number), run.plan.function)
+    key = rank(due, run.plan.priority, number)
+    run.turn = Job(number, run.id, due, key, run.plan.function, ripe=due <= world.now)
     world.queued_pools.add(run.turn.pool)
 
 
@@ -42,7 +43,7 @@ def ask_for_place(world: World, run: Run, ref: str) -> None:
         return
     number = world.next_job()
     key = rank(world.now, run.plan.priority, number)
-    run.asks[ref] = Job(number, run.id, world.now, key, run.owner, ref)
+    run.asks[ref] = Job(number, run.id, world.now, key, run.owner, ripe=True, ref=ref)
     world.queued_pools.add(run.owner)
 
 

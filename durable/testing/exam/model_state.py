@@ -51,13 +51,17 @@ class EngineState:
 
 @define
 class Job:
-    """A turn, or one more place for a run (`ref`), that is queued in `pool`."""
+    """A turn, or one more place for a run (`ref`), that is queued in `pool`.
+
+    `ripe`: its time has come, and was seen to have come: a clock that steps back changes nothing.
+    """
 
     number: int
     run: str
     due: int
     rank: int
     pool: str
+    ripe: bool
     ref: str | None = None
 
 
@@ -252,6 +256,11 @@ class World:
             if run.turn is not None:
                 yield run.turn
             yield from run.asks.values()
+
+    def ripen(self) -> None:
+        """Time is looked at: what is due stays due."""
+        for job in self.queued():
+            job.ripe = job.ripe or job.due <= self.now
 
     def open_waits(self) -> list[OpenWait]:
         """All open waits, in the order in which everything is done to them: by run and ref."""

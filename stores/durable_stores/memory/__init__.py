@@ -52,6 +52,7 @@ __all__ = ["MemoryStore", "open_url"]
 
 _OK = CommitAnswer(CommitState.OK)
 _STALE = CommitAnswer(CommitState.STALE)
+_NONE: frozenset[str] = frozenset()
 
 
 def open_url(url: str) -> MemoryStore:
@@ -114,7 +115,7 @@ class MemoryStore:
         self._dismiss(found)
         self._release(call, found, len(found.owned))
         self._ledger.engines.forget(found)
-        self._ring(call)
+        self._woke(call)
 
     async def extend(self, engine: str) -> bool:
         """See `Store.extend`."""
@@ -135,8 +136,7 @@ class MemoryStore:
         self._release(call, found, SWEEP_MAX)
         if not found.owned:
             self._ledger.engines.forget(found)
-        self._ring(call)
-        return bool(found.owned), frozenset(call.woke)
+        return bool(found.owned), self._woke(call)
 
     def _dismiss(self, engine: Engine) -> None:
         self._ledger.engines.dismiss(engine)
@@ -158,8 +158,8 @@ class MemoryStore:
         if host is not None:
             ledger.engines.hosts(host, [registration.function for registration in functions])
         for name, rule in ledger.functions.register(functions):
-            ledger.lanes.rule(name, rule, now_ms, call.woke)
-        self._ring(call)
+            ledger.lanes.limit(name, rule, now_ms, call.woke)
+        self._woke(call)
         return await self.registry()
 
     async def registry(self) -> Registry:
@@ -181,15 +181,13 @@ class MemoryStore:
         call = Call(now_ms, engine)
         if engine is None or request is None:
             answers = tuple([admit_one(ledger, call, admission, None) for admission in admissions])
-            self._ring(call)
-            return Admitted(answers, (), frozenset(call.woke))
+            return Admitted(answers, (), self._woke(call))
         ledger.engines.asks(engine, request.pools)
         call.fresh = []
         answers = tuple([admit_one(ledger, call, admission, engine) for admission in admissions])
         warm = take_fresh(ledger, call, engine, request)
         deliveries = deliver(engine, engine.told, warm)
-        self._ring(call)
-        return Admitted(answers, deliveries, frozenset(call.woke))
+        return Admitted(answers, deliveries, self._woke(call))
 
     async def claim(self, now_ms: int, request: Request) -> Claimed:
         """See `Store.claim`."""
@@ -203,14 +201,8 @@ class MemoryStore:
         warm, more_jobs = take(ledger, call, engine, request)
         deliveries = deliver(engine, request.seen, warm)
         candidates, more_candidates = ledger.candidates.hand_out(engine)
-        self._ring(call)
-        return Claimed(
-            deliveries,
-            candidates,
-            more_due or more_jobs or more_candidates,
-            next_due(ledger),
-            frozenset(call.woke),
-        )
+        more = more_due or more_jobs or more_candidates
+        return Claimed(deliveries, candidates, more, next_due(ledger), self._woke(call))
 
     async def commit(self, now_ms: int, engine: str, items: Sequence[Commit | Verdict]) -> Committed:
         """See `Store.commit`."""
@@ -226,8 +218,7 @@ class MemoryStore:
             else:
                 matching.decide(ledger, call, item)
                 answers.append(_OK)
-        self._ring(call)
-        return Committed(tuple(answers), deliver(writer, writer.told, set[Run]()), frozenset(call.woke))
+        return Committed(tuple(answers), deliver(writer, writer.told, set[Run]()), self._woke(call))
 
     async def cancel(
         self, now_ms: int, runs: Sequence[str], reason: str
@@ -238,8 +229,7 @@ class MemoryStore:
         answers = tuple(
             [Cancellation.UNKNOWN if run is None else ledger.cancel(call, run, reason) for run in found]
         )
-        self._ring(call)
-        return answers, frozenset(call.woke)
+        return answers, self._woke(call)
 
     # ------------------------------------------------------------ around them
 
@@ -256,9 +246,13 @@ class MemoryStore:
             await found.bell.wait()
             found.bell.clear()
 
-    def _ring(self, call: Call) -> None:
-        if call.woke:
-            self._ledger.engines.ring(call.woke, call.engine)
+    def _woke(self, call: Call) -> frozenset[str]:
+        """The pools that have new work by `call`; engines that host them, besides the caller, are rung."""
+        if not call.woke:
+            return _NONE
+        woke = self._ledger.lanes.awake(call.woke)
+        self._ledger.engines.ring(woke, call.engine)
+        return woke
 
     async def sweep(self, now_ms: int, cutoffs: Cutoffs) -> bool:
         """See `Store.sweep`."""

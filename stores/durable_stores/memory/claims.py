@@ -80,18 +80,19 @@ def take_fresh(ledger: Ledger, call: Call, engine: Engine, request: Request) -> 
     """Take turns of this very call, where that overtakes nobody, and queue the others; the warm ones."""
     left, warm = request.limit, set[Run]()
     fresh, call.fresh = call.fresh or [], None
-    if ledger.lanes.promote(call.now, call.woke):
+    if ledger.lanes.promote(call.now, set()):  # what time has made due is no news
         left = 0
     for job in sorted(fresh, key=lambda job: job.rank):
         if not job.no:
             continue
-        if left > 0 and job.pool in request.pools and ledger.lanes.take_fresh(job, call.now):
+        if left > 0 and job.pool in request.pools and ledger.lanes.take_fresh(job, call.now, call.woke):
             left -= 1
             job.no = 0
             if _own(ledger, call, job, engine):
                 warm.add(job.run)
         else:
             ledger.lanes.add(job, call.now, call.woke)
+            ledger.lanes.block_head(job.pool, call.now, call.woke)
     return warm
 
 

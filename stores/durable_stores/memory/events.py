@@ -162,7 +162,7 @@ class Events:
     def since(
         self, name: str, seq: int | None, at: int | None, start: int, end: int
     ) -> Iterator[StoredEvent]:
-        """Events `name` with sequences in [start, end], in order: after `seq`, or received at or after `at`."""
+        """Events with sequences in [start, end] that come after `seq`, or were received at `at` or later."""
         shelf = self._shelves.get(name)
         if shelf is None:
             return

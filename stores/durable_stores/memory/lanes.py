@@ -1,10 +1,10 @@
 """The queue: jobs whose time has come, in lanes that are ready or blocked at exactly one gate.
 
 A lane holds the jobs with the same pool, throttle and slots. The invariant by which nothing is scanned: *no
-lane is blocked at an open gate unless a ready lane of the same (gate, pool, rule) has a better head*. It is
-kept by three habits: a place that is given back wakes the best lane of each line at its gate; a ready lane
-whose head changes, or that ends or blocks elsewhere, offers its gates to the best that wait there; a better
-head of a blocked lane looks at the gate again.
+lane is blocked at an open gate unless a ready lane of the same line has a better head*, a line being all
+lanes with the same gate, pool and limit. It is kept by three habits: a place that is given back wakes the
+best lane of each line at its gate; a ready lane whose head changes, or that ends or blocks elsewhere, offers
+its gates to the best that wait there; a better head of a blocked lane looks at the gate again.
 
 Duty: this index. It may not know what taking a job means for its run.
 """
@@ -20,19 +20,19 @@ from durable.records import Rule
 from durable.store import LOOK_AHEAD, PROMOTE_MAX
 
 from .agenda import Agenda
-from .gates import Ask, Gate, Line, Passage, Places, RuleName
+from .gates import NEVER, Gate, GateKey, Limit, Line, Passage, Places, RuleName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from .runs import Run
 
 __all__ = ["Job", "Lane", "Lanes", "Pool"]
 
 _SLACK = 32
-_ONE = Rule(1)
 
 LaneKey = tuple[str, "RuleName | None", "tuple[RuleName, ...]", "str | None"]
+"""Within a pool: function, throttle, slots, singleton."""
 
 
 @define(eq=False, weakref_slot=False)
@@ -50,11 +50,11 @@ class Job:
 
 @define(eq=False, weakref_slot=False)
 class Lane:
-    """Jobs that ask for the same: `line` is where it is blocked, ``None`` while it is ready."""
+    """Jobs that ask for the same, in `lines`; `line` is where it is blocked, ``None`` while it is ready."""
 
     pool: Pool
     key: LaneKey
-    asks: tuple[Ask, ...]
+    lines: tuple[Line, ...]
     line: Line | None = None
     count: int = 0
     jobs: list[tuple[int, int, Job]] = field(factory=list[tuple[int, int, Job]])
@@ -63,9 +63,9 @@ class Lane:
         """Bring the best living job to the front; forget the dead once they are the most."""
         jobs = self.jobs
         if len(jobs) > 2 * self.count + _SLACK:
-            jobs[:] = [entry for entry in jobs if entry[2].no]
+            jobs[:] = [entry for entry in jobs if entry[2].lane is self]
             heapify(jobs)
-        while jobs and not jobs[0][2].no:
+        while jobs and jobs[0][2].lane is not self:
             heappop(jobs)
 
 
@@ -102,17 +102,17 @@ def _stands(head: tuple[int, int, Lane]) -> bool:
 
 
 class Lanes:
-    """All lanes of a store, the gates that they ask for, and the rules that gates follow."""
+    """All lanes of a store, the gates that they ask for, and the limits that gates follow."""
 
-    __slots__ = ("_agenda", "_gates", "_lines", "_openings", "_pools", "_rules")
+    __slots__ = ("_agenda", "_gates", "_limits", "_openings", "_pools", "_single")
 
     def __init__(self) -> None:
         self._agenda = Agenda()  # jobs of the future, and lines whose gate opens by time
         self._openings = 0
         self._pools: dict[str, Pool] = {}
-        self._gates: dict[tuple[str, str], Gate] = {}
-        self._lines: dict[RuleName | None, dict[Line, None]] = {}
-        self._rules: dict[RuleName | None, Rule] = {None: _ONE}
+        self._gates: dict[GateKey, Gate] = {}
+        self._limits: dict[RuleName, Limit] = {}
+        self._single = Limit(Rule(1))
 
     # ------------------------------------------------------------ jobs come and go
 
@@ -133,9 +133,14 @@ class Lanes:
             if isinstance(thing, Job):
                 self._enter(thing, now, woke)
             elif isinstance(thing, Line):
-                self._opens(thing, now, woke)
+                thing.no = 0
+                self._look(thing, now, woke)
         due = agenda.next_due()
         return due is not None and due <= now
+
+    def awake(self, pools: set[str]) -> frozenset[str]:
+        """Those of `pools` that have ready lanes: what was queued in a call may be gone at its end."""
+        return frozenset([name for name in pools if name in self._pools and self._pools[name].ready])
 
     def next_due(self) -> int | None:
         """When the next job's time comes, or a gate opens by time."""
@@ -145,6 +150,7 @@ class Lanes:
         """`job` is no more, wherever it stands."""
         if job.lane is not None:
             self._remove(job, now, woke)
+            job.no = 0
         else:
             self._agenda.drop(job)
 
@@ -152,48 +158,42 @@ class Lanes:
         lane = job.lane = self._lane(job)
         heappush(lane.jobs, (job.rank, job.no, job))
         lane.count += 1
-        for ask in lane.asks:
-            ask.gate.asking += 1
-        line = lane.line
+        for line in lane.lines:
+            line.gate.asking += 1
+        blocked = lane.line
         if lane.jobs[0][2] is job:
-            if line is None:
+            if blocked is None:
                 lane.pool.put(lane)
-            elif self._shut_until(line.gate, line.rule, now) is None:
-                self._leave_line(lane, line)
-                self._ready(lane, woke)
+            elif blocked.shut(now) is None:
+                self._unblock(lane, blocked)
+                self._ready(lane)
             else:
-                line.put(lane)
+                blocked.put(lane)
         if lane.line is None:
             woke.add(job.pool)
 
     def _remove(self, job: Job, now: int, woke: set[str]) -> None:
-        """`job` is taken or is no more: the only place where one leaves a lane."""
+        """`job` is taken, or is no more: the only place where one leaves a lane."""
         lane = job.lane
         assert lane is not None
         was_head = lane.jobs[0][2] is job
-        job.no, job.lane = 0, None
+        job.lane = None
         lane.count -= 1
-        for ask in lane.asks:
-            ask.gate.asking -= 1
+        for line in lane.lines:
+            line.gate.asking -= 1
         lane.settle()
         if not was_head:
             return
-        line = lane.line
+        blocked = lane.line
         if not lane.count:
-            del lane.pool.lanes[lane.key]
-            if line is None:
-                lane.pool.ready -= 1
-            else:
-                self._leave_line(lane, line)
-        elif line is None:
+            self._close(lane, now)
+        elif blocked is None:
             lane.pool.put(lane)
         else:
-            line.put(lane)
-        if line is None:
-            for ask in lane.asks:
-                self._offer(ask, lane.pool, now, woke)
-        if not lane.count:
-            self._tidy(lane, now)
+            blocked.put(lane)
+        if blocked is None:
+            for line in lane.lines:
+                self._look(line, now, woke)
 
     # ------------------------------------------------------------ claiming
 
@@ -207,67 +207,85 @@ class Lanes:
         """
         taken: list[Job] = []
         turns, moves = 0, LOOK_AHEAD + 4 * limit
-        tops = self._tops(pools, own, limit)
+        tops = self._tops(pools if limit > 0 else frozenset(), own, now, woke)
         while tops:
-            _, _, pool = tops[0]
-            head = pool.best()
-            assert head is not None
-            lane = head[2]
-            ask = self._shut_ask(lane.asks, now)
-            if ask is None:
+            pool = tops[0][2]
+            _, _, lane = pool.heads[0]
+            blocked = _shut(lane.lines, now)
+            if blocked is None:
                 taken.append(self._take_head(lane, now, woke))
-                if pool.name != own:
-                    turns += 1
-                    if turns == limit:
-                        tops = self._tops(frozenset(), own, limit)
-                        continue
+                turns += pool.name != own
+                if turns == limit and pool.name != own:
+                    tops = self._tops(frozenset(), own, now, woke)
+                    continue
             elif moves:
                 moves -= 1
                 heappop(pool.heads)
-                self._block(lane, ask, now, woke)
+                self._block(lane, blocked, now, woke)
             else:
                 return taken, True
-            head = pool.best()
+            head = self._head(pool, now, woke)
             if head is not None:
                 heapreplace(tops, (head[0], head[1], pool))
             else:
                 heappop(tops)
         return taken, False
 
-    def take_fresh(self, job: Job, now: int) -> bool:
+    def take_fresh(self, job: Job, now: int, woke: set[str]) -> bool:
         """Take a job that stands in no lane yet, if nobody is overtaken by that: see `Store.admit`."""
         pool = self._pools.get(job.pool)
-        if pool is not None and pool.best() is not None:
+        if pool is not None and self._head(pool, now, woke) is not None:
             return False
-        run = job.run
-        if run.throttle is None and not run.slots and run.singleton is None:
-            return True
         asks = self._asks(job)
-        if any(ask.gate.asking for ask in asks) or self._shut_ask(asks, now) is not None:
+        gates = [(self._gate(key), limit.rule) for key, limit in asks]
+        if any(gate.asking or gate.shut(rule, now) is not None for gate, rule in gates):
             return False
-        for ask in asks:
-            ask.gate.take(self._rules.get(ask.rule), now)
+        for gate, rule in gates:
+            gate.take(rule, now)
         return True
 
-    def _tops(self, pools: frozenset[str], own: str, limit: int) -> list[tuple[int, int, Pool]]:
+    def block_head(self, pool_name: str, now: int, woke: set[str]) -> None:
+        """Look at the best ready lane of a pool, and move it to the gate that is shut, if one is."""
+        pool = self._pools.get(pool_name)
+        head = pool.best() if pool is not None else None
+        blocked = _shut(head[2].lines, now) if head is not None else None
+        if pool is not None and head is not None and blocked is not None:
+            heappop(pool.heads)
+            self._block(head[2], blocked, now, woke)
+
+    def _tops(
+        self, pools: frozenset[str], own: str, now: int, woke: set[str]
+    ) -> list[tuple[int, int, Pool]]:
         """The best heads of the pools in question, as a heap; only pools that have jobs are looked at."""
         known = self._pools
-        few, many = (pools, known) if len(pools) < len(known) else (known, pools)
-        names = [name for name in few if name in many] if limit > 0 else []
+        names = [name for name in pools if name in known]
+        if own in known:
+            names.append(own)
         tops: list[tuple[int, int, Pool]] = []
-        for name in (*names, own):
-            pool = known.get(name)
-            head = pool.best() if pool is not None else None
-            if pool is not None and head is not None:
+        for name in names:
+            pool = known[name]
+            head = self._head(pool, now, woke)
+            if head is not None:
                 tops.append((head[0], head[1], pool))
         heapify(tops)
         return tops
 
+    def _head(self, pool: Pool, now: int, woke: set[str]) -> tuple[int, int, Lane] | None:
+        """The best ready lane of `pool`. Should the clock have stepped back, jobs wait for their time again."""
+        while (head := pool.best()) is not None:
+            job = head[2].jobs[0][2]
+            if job.due <= now:
+                return head
+            self._remove(job, now, woke)
+            self._agenda.add(job)
+        return None
+
     def _take_head(self, lane: Lane, now: int, woke: set[str]) -> Job:
         job = lane.jobs[0][2]
-        for ask in lane.asks:
-            ask.gate.take(self._rules.get(ask.rule), now)
+        for line in lane.lines:
+            line.gate.take(line.limit.rule, now)
         self._remove(job, now, woke)
+        job.no = 0
         return job
 
     # ------------------------------------------------------------ gates open and shut
@@ -279,102 +297,71 @@ class Lanes:
         for slot in run.slots:
             self._release(("slot", slot.gate), own + places, now, woke)
 
-    def _release(self, key: tuple[str, str], count: int, now: int, woke: set[str]) -> None:
+    def _release(self, key: GateKey, count: int, now: int, woke: set[str]) -> None:
         gate = self._gates.get(key)
-        if not isinstance(gate, Places) or not count:
-            return
-        gate.held = max(gate.held - count, 0)
-        self._wake_all(gate.lines.values(), now, woke)
-        if not gate.held and not gate.asking:
-            del self._gates[key]
+        assert isinstance(gate, Places)
+        shut = [line for line in gate.lines.values() if line.shut(now) is not None]
+        gate.held -= count
+        for line in shut:
+            if line.shut(now) is None:
+                woke.add(line.pool.name)
+                self._look(line, now, woke)
+        self._forget(gate, now)
 
-    def rule(self, name: RuleName, rule: Rule | None, now: int, woke: set[str]) -> None:
+    def limit(self, name: RuleName, rule: Rule | None, now: int, woke: set[str]) -> None:
         """The limit `name` is `rule` from now on, or none any more."""
-        if rule is None:
-            self._rules.pop(name, None)
-        else:
-            self._rules[name] = rule
-        self._wake_all(self._lines.get(name, {}), now, woke)
-
-    def _opens(self, line: Line, now: int, woke: set[str]) -> None:
-        """The time has come at which `line` said that its gate would open."""
-        line.no = 0
-        self._wake_all((line,), now, woke)
-        if line.count and not line.no:
-            self._await_opening(line, now)
+        limit = self._limit(name)
+        limit.rule = rule
+        for line in tuple(limit.blocked):
+            if line.no:
+                self._agenda.drop(line)
+            self._look(line, now, woke)
 
     def sweep(self, now: int) -> None:
         """Forget throttles that are as good as fresh."""
-        for gate in [gate for gate in self._gates.values() if not gate.asking and gate.idle(now)]:
-            del self._gates[gate.key]
+        for gate in tuple(self._gates.values()):
+            self._forget(gate, now)
 
-    def _wake_all(self, lines: Iterable[Line], now: int, woke: set[str]) -> None:
-        for line in tuple(lines):
-            if line.count and self._shut_until(line.gate, line.rule, now) is None:
-                self._wake(line, woke)
+    # ------------------------------------------------------------ lanes move
 
-    def _offer(self, ask: Ask, pool: Pool, now: int, woke: set[str]) -> None:
-        """A ready lane of `pool` wants less of this gate than before: the next may be better now."""
-        line = ask.gate.lines.get((pool.name, ask.rule))
-        if line is not None and self._shut_until(line.gate, line.rule, now) is None:
-            self._wake(line, woke)
+    def _look(self, line: Line, now: int, woke: set[str]) -> None:
+        """Look at the gate of `line` again: wake the best that is blocked there, or note when it opens."""
+        if not line.blocked:
+            return
+        opens = line.shut(now)
+        if opens is None:
+            lane = line.pop()
+            self._unblock(lane, line)
+            self._ready(lane)
+            woke.add(line.pool.name)
+        elif opens != NEVER and not line.no:
+            self._openings -= 1
+            line.no, line.due = self._openings, opens  # its number is never a job's
+            self._agenda.add(line)
 
-    def _wake(self, line: Line, woke: set[str]) -> None:
-        lane = line.pop()
-        self._leave_line(lane, line)
-        self._ready(lane, woke)
-
-    def _ready(self, lane: Lane, woke: set[str]) -> None:
+    def _ready(self, lane: Lane) -> None:
         lane.pool.ready += 1
         lane.pool.put(lane)
-        woke.add(lane.pool.name)
 
-    def _block(self, lane: Lane, ask: Ask, now: int, woke: set[str]) -> None:
-        gate, pool = ask.gate, lane.pool
-        key = (pool.name, ask.rule)
-        line = gate.lines.get(key)
-        if line is None:
-            line = gate.lines[key] = Line(gate, pool, ask.rule)
-            self._lines.setdefault(ask.rule, {})[line] = None
-        pool.ready -= 1
+    def _block(self, lane: Lane, line: Line, now: int, woke: set[str]) -> None:
+        lane.pool.ready -= 1
         lane.line = line
-        line.count += 1
+        line.blocked += 1
+        line.limit.blocked[line] = None
         line.put(lane)
-        if isinstance(gate, Passage) and not line.no:
-            self._await_opening(line, now)
-        for other in lane.asks:
-            if other is not ask:
-                self._offer(other, pool, now, woke)
+        for each in lane.lines:
+            self._look(each, now, woke)
 
-    def _leave_line(self, lane: Lane, line: Line) -> None:
+    def _unblock(self, lane: Lane, line: Line) -> None:
         lane.line = None
-        line.count -= 1
-        if line.count:
-            return
-        del line.gate.lines[line.pool.name, line.rule]
-        del self._lines[line.rule][line]
-        if not self._lines[line.rule]:
-            del self._lines[line.rule]
-        if line.no:
-            self._agenda.drop(line)
+        line.blocked -= 1
+        if not line.blocked:
+            line.heads = None
+            del line.limit.blocked[line]
+            if line.no:
+                self._agenda.drop(line)
 
-    def _await_opening(self, line: Line, now: int) -> None:
-        opens = self._shut_until(line.gate, line.rule, now)
-        line.due = now + 1 if opens is None else opens
-        self._openings -= 1
-        line.no = self._openings  # never a job's number
-        self._agenda.add(line)
-
-    def _shut_until(self, gate: Gate, rule: RuleName | None, now: int) -> int | None:
-        return gate.shut(self._rules.get(rule), now)
-
-    def _shut_ask(self, asks: tuple[Ask, ...], now: int) -> Ask | None:
-        for ask in asks:
-            if ask.gate.shut(self._rules.get(ask.rule), now) is not None:
-                return ask
-        return None
-
-    # ------------------------------------------------------------ finding things
+    # ------------------------------------------------------------ lanes begin and end
 
     def _lane(self, job: Job) -> Lane:
         pool = self._pools.get(job.pool)
@@ -383,55 +370,83 @@ class Lanes:
         key = _lane_key(job)
         lane = pool.lanes.get(key)
         if lane is None:
-            lane = pool.lanes[key] = Lane(pool, key, self._asks(job))
+            lines = tuple([self._line(gate, pool, limit) for gate, limit in self._asks(job)])
+            lane = pool.lanes[key] = Lane(pool, key, lines)
             pool.ready += 1
         return lane
 
-    def _asks(self, job: Job) -> tuple[Ask, ...]:
-        run = job.run
-        function = run.function
-        asks: list[Ask] = []
-        if run.cancelled:
-            return ()
-        if run.throttle is not None and run.started is None:
-            gate = self._gate(("throttle", run.throttle.gate), Passage)
-            asks.append(Ask(gate, (function, run.throttle.rule)))
-        asks += [Ask(self._gate(("slot", slot.gate), Places), (function, slot.rule)) for slot in run.slots]
-        if run.singleton is not None and job.ref is None:
-            asks.append(Ask(self._gate(("singleton", run.singleton), Places), None))
-        return tuple(asks)
+    def _close(self, lane: Lane, now: int) -> None:
+        """`lane` is empty: forget it, and what nothing else needs."""
+        pool = lane.pool
+        del pool.lanes[lane.key]
+        if not pool.lanes:
+            del self._pools[pool.name]
+        if lane.line is None:
+            pool.ready -= 1
+        else:
+            self._unblock(lane, lane.line)
+        for line in lane.lines:
+            line.lanes -= 1
+            if not line.lanes:
+                del line.gate.lines[pool, line.limit]
+            self._forget(line.gate, now)
 
-    def _gate(self, key: tuple[str, str], sort: type[Gate]) -> Gate:
+    def _line(self, key: GateKey, pool: Pool, limit: Limit) -> Line:
+        gate = self._gate(key)
+        line = gate.lines.get((pool, limit))
+        if line is None:
+            line = gate.lines[pool, limit] = Line(gate, pool, limit)
+        line.lanes += 1
+        return line
+
+    def _asks(self, job: Job) -> list[tuple[GateKey, Limit]]:
+        run = job.run
+        if run.cancelled:
+            return []
+        asks: list[tuple[GateKey, Limit]] = []
+        if run.throttle is not None and run.started is None:
+            limit = self._limit((run.function, run.throttle.rule))
+            asks.append((("throttle", run.throttle.gate), limit))
+        for slot in run.slots:
+            limit = self._limit((run.function, slot.rule))
+            asks.append((("slot", slot.gate), limit))
+        if run.singleton is not None and job.ref is None:
+            asks.append((("singleton", run.singleton), self._single))
+        return asks
+
+    def _limit(self, name: RuleName) -> Limit:
+        limit = self._limits.get(name)
+        if limit is None:
+            limit = self._limits[name] = Limit()
+        return limit
+
+    def _gate(self, key: GateKey) -> Gate:
         gate = self._gates.get(key)
         if gate is None:
-            gate = self._gates[key] = sort(key)
+            gate = self._gates[key] = Passage(key) if key[0] == "throttle" else Places(key)
         return gate
 
-    def _tidy(self, lane: Lane, now: int) -> None:
-        """`lane` has ended: forget what nothing else needs."""
-        for ask in lane.asks:
-            gate = ask.gate
-            if not gate.asking and gate.idle(now):
-                self._gates.pop(gate.key, None)
-        pool = lane.pool
-        if not pool.lanes:
-            self._pools.pop(pool.name, None)
+    def _forget(self, gate: Gate, now: int) -> None:
+        if not gate.asking and not gate.lines and gate.idle(now):
+            self._gates.pop(gate.key, None)
 
     def blocked_at_open_gates(self, now: int) -> Iterator[Lane]:
         """Lanes that break the invariant; for tests."""
         for pool in self._pools.values():
             for lane in pool.lanes.values():
                 line = lane.line
-                if line is None or self._shut_until(line.gate, line.rule, now) is not None:
-                    continue
-                better = any(
-                    other.line is None
-                    and other.jobs[0][:2] < lane.jobs[0][:2]
-                    and any(ask.gate is line.gate and ask.rule == line.rule for ask in other.asks)
-                    for other in pool.lanes.values()
-                )
-                if not better:
-                    yield lane
+                if line is not None and line.shut(now) is None:
+                    others = (other for other in pool.lanes.values() if other.line is None)
+                    if not any(line in other.lines and other.jobs[0] < lane.jobs[0] for other in others):
+                        yield lane
+
+
+def _shut(lines: tuple[Line, ...], now: int) -> Line | None:
+    """The first of these gates that is shut."""
+    for line in lines:
+        if line.gate.shut(line.limit.rule, now) is not None:
+            return line
+    return None
 
 
 def _lane_key(job: Job) -> LaneKey:

@@ -76,11 +76,18 @@ class Latches:
 
 @define(eq=False, weakref_slot=False)
 class _Rate:
-    """The last acceptances of a key, and the last of its drops that left a run."""
+    """The acceptances of a key, and its drops that left a run, of the longest `period` that was named."""
 
     period: int
     accepted: deque[int] = field(factory=deque[int])
     recorded: deque[int] | None = None
+
+    def note(self, times: deque[int], now: int) -> None:
+        """One more of `times`. The clock may step back, `times` do not."""
+        last = max(now, times[-1]) if times else now
+        times.append(last)
+        while times[0] <= last - self.period:
+            times.popleft()
 
 
 class Rates:
@@ -103,8 +110,8 @@ class Rates:
         if state is None:
             state = self._rates[rate.key] = _Rate(rate.period)
             heappush(self._by_age, (now + rate.period, rate.key))
-        state.period = rate.period
-        _note(state.accepted, rate.limit, now)
+        state.period = max(state.period, rate.period)
+        state.note(state.accepted, now)
 
     def records_drop(self, rate: Rate, now: int) -> bool:
         """One more was dropped: whether it leaves a run."""
@@ -113,7 +120,7 @@ class Rates:
             state.recorded = deque()
         if not _passes(state.recorded, RECORDED_DROPS, now, rate.period):
             return False
-        _note(state.recorded, RECORDED_DROPS, now)
+        state.note(state.recorded, now)
         return True
 
     def sweep(self, now: int) -> bool:
@@ -135,9 +142,3 @@ class Rates:
 def _passes(times: deque[int], limit: int, now: int, period: int) -> bool:
     oldest = times[-limit] if len(times) >= limit else None
     return rate_passes(oldest, times[-1] if times else None, now, period)
-
-
-def _note(times: deque[int], limit: int, now: int) -> None:
-    times.append(max(now, times[-1]) if times else now)
-    while len(times) > limit:
-        times.popleft()

@@ -25,7 +25,7 @@ from .waits import Candidates, Waits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from durable.records import End, Parent, Timer
+    from durable.records import End, Parent, Timer, Wait
 
     from .waits import Waiter
 
@@ -113,10 +113,14 @@ class Ledger:
     def met(self, call: Call, waiter: Waiter, fired: Fired) -> None:
         """What `waiter` waited for has come."""
         self.close(waiter)
-        if waiter.wait.effect is Effect.CANCEL:
-            self.cancel(call, waiter.run, waiter.wait.ref)
+        self.finish(call, waiter.run, waiter.wait, fired)
+
+    def finish(self, call: Call, run: Run, wait: Wait, fired: Fired) -> None:
+        """Do to `run` what `wait` is for."""
+        if wait.effect is Effect.CANCEL:
+            self.cancel(call, run, wait.ref)
         else:
-            self.fire(call, waiter.run, fired)
+            self.fire(call, run, fired)
 
     def close(self, waiter: Waiter) -> None:
         """A wait is over, whatever it waited for: its time-out and its candidates go with it."""
@@ -141,14 +145,12 @@ class Ledger:
 
     def set_timer(self, run: Run, timer: Timer) -> None:
         """Set a timer, in place of one of the same name."""
-        alarm = Alarm(self.number(), timer.due, run, timer)
-        if run.timers is None:
-            run.timers = {timer.ref: alarm}
-        else:
+        if run.timers is not None:
             self.drop_timer(run, timer.ref)
-            if run.timers is None:
-                run.timers = {}
-            run.timers[timer.ref] = alarm
+        alarm = Alarm(self.number(), timer.due, run, timer)
+        timers = run.timers or {}
+        timers[timer.ref] = alarm
+        run.timers = timers
         self.agenda.add(alarm)
 
     def drop_timer(self, run: Run, ref: str) -> None:

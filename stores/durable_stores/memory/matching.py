@@ -29,25 +29,15 @@ def register(ledger: Ledger, call: Call, run: Run, wait: Wait) -> None:
     same = run.waits.get(wait.ref) if run.waits is not None else None
     if same is not None:
         ledger.close(same)
-    if wait.signal is not None:
-        other = ledger.waits.signal(wait.signal)
-        if other is not None and not wait.replace:
-            _finish(ledger, call, run, wait, Fired(wait.ref, Cause.CONFLICT, call.now))
-            return
-        if other is not None:
-            ledger.close(other)
-            ledger.fire(call, other.run, Fired(other.wait.ref, Cause.REPLACED, call.now))
-    elif wait.child is not None:
-        child = ledger.runs.by_id.get(wait.child)
-        if child is not None and child.over:
-            _finish(ledger, call, run, wait, ledger.child_over(call, wait.ref, child))
-            return
-    registered = ledger.events.last
+    fired = _is_there(ledger, call, wait)
+    if fired is not None:
+        ledger.finish(call, run, wait, fired)
+        return
     if wait.event is not None:
         if wait.path is not None:
             ledger.functions.index(wait.event, wait.path)
         ledger.events.last += 1  # so that `as_of` tells waits apart between which there was no event
-    waiter = Waiter(run, wait, registered + (wait.event is not None), ledger.number())
+    waiter = Waiter(run, wait, ledger.events.last, ledger.number())
     ledger.waits.add(waiter)
     if wait.until is not None:
         waiter.due = wait.until
@@ -57,11 +47,20 @@ def register(ledger: Ledger, call: Call, run: Run, wait: Wait) -> None:
         _resolve(ledger, call, waiter)
 
 
-def _finish(ledger: Ledger, call: Call, run: Run, wait: Wait, fired: Fired) -> None:
-    if wait.effect is Effect.CANCEL:
-        ledger.cancel(call, run, wait.ref)
-    else:
-        ledger.fire(call, run, fired)
+def _is_there(ledger: Ledger, call: Call, wait: Wait) -> Fired | None:
+    """What such a wait meets at once: a signal that another one has, or a child that is over."""
+    if wait.signal is not None:
+        other = ledger.waits.signal(wait.signal)
+        if other is not None and not wait.replace:
+            return Fired(wait.ref, Cause.CONFLICT, call.now)
+        if other is not None:
+            ledger.close(other)
+            ledger.fire(call, other.run, Fired(other.wait.ref, Cause.REPLACED, call.now))
+    elif wait.child is not None:
+        child = ledger.runs.by_id.get(wait.child)
+        if child is not None and child.over:
+            return ledger.child_over(call, wait.ref, child)
+    return None
 
 
 # ---------------------------------------------------------------- events and signals come
@@ -88,8 +87,10 @@ def hear(
         if not concerned[waiter]:
             pending = _suspend(ledger, waiter, event, decider)
             found.append(pending.candidate)
+            if decider is None:
+                ledger.candidates.loosen((pending,))
         elif waiter.undecided:
-            _suspend(ledger, waiter, event, decider).yes = True
+            _suspend(ledger, waiter, event, None).yes = True
         else:
             _match(ledger, call, waiter, event)
     return tuple(found)

@@ -218,7 +218,7 @@ class Waits:
             yield from roll.after(as_of)
 
     def page(self, name: str, keys: Sequence[str], after: str, limit: int) -> tuple[list[Waiter], bool]:
-        """Open waits with a condition, by run and ref: `limit`, and the rest of a run; whether more follow."""
+        """A page of open waits with a condition, by run and ref: `limit`, and the rest of a run; any more?"""
         found: list[Waiter] = []
         rolls = [roll.from_run(after) for roll in _rolls(self._conditional, name, keys)]
         for waiter in merge(*rolls, key=_place):
@@ -265,7 +265,7 @@ class Candidates:
         fresh: list[Pending] = []
         while loose and len(fresh) <= CANDIDATES_MAX:
             pending = heappop(loose)
-            if pending.open and pending.decider is None:
+            if pending.open and not pending.yes and pending.decider is None:
                 fresh.append(pending)
         found = sorted(found + fresh)
         for pending in found[:CANDIDATES_MAX]:

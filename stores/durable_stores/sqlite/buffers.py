@@ -22,18 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["Put", "put", "take"]
 
 _SAVE = """
-INSERT INTO buffers (key, run, first, events, parents, plan) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET events = excluded.events, parents = excluded.parents, plan = excluded.plan
+INSERT INTO buffers (key, run, first, parents, plan) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET parents = excluded.parents, plan = excluded.plan
 """
 
 
 @frozen
 class Put:
-    """What came of it: the promised run, when it is due, whether the plan was taken, who was displaced."""
+    """What came of it: the promised run; when the buffer is flushed, unless the plan is void; who was displaced."""
 
     run: str
-    due: int
-    taken: bool
+    due: int | None
     displaced: tuple[Parent, ...] = ()
 
 
@@ -41,59 +40,57 @@ class Put:
 class _Buffer:
     run: str
     first: int
-    events: tuple[int, ...]
     parents: tuple[Parent, ...]
     plan: Plan
 
 
 def put(work: Work, key: str, plan: Plan, events: tuple[StoredEvent, ...]) -> Put:
     """Put a plan and its events into the buffer of `key`, which is made if need be."""
-    seqs = tuple(event.seq for event in events)
     parents = () if plan.parent is None else (plan.parent,)
     held = _load(work, key)
     displaced: tuple[Parent, ...] = ()
     if held is None:
-        new = _Buffer(plan.run, work.now, seqs, parents, plan)
+        new = _Buffer(plan.run, work.now, parents, plan)
     elif plan.batch is not None:
-        new = evolve(held, events=held.events + seqs, parents=held.parents + parents)
-    elif _ts(events) < _ts(_events(work, held.events)):
-        return Put(held.run, work.now + 1, taken=False, displaced=parents)
+        new = evolve(held, parents=held.parents + parents)
+    elif _ts(events) < _ts(_events(work, key)):
+        return Put(held.run, None, parents)
     else:
         displaced = held.parents
-        new = evolve(held, events=seqs, parents=parents, plan=evolve(plan, run=held.run))
-    due = _due(work, plan, new)
+        new = evolve(held, parents=parents, plan=evolve(plan, run=held.run))
+        work.sql.execute("DELETE FROM buffered WHERE key = ?", (key,))
+    work.sql.executemany("INSERT OR IGNORE INTO buffered VALUES (?, ?)", [(key, event.seq) for event in events])
+    due = _due(work, key, plan, new.first)
     _save(work, key, new, due, is_new=held is None)
-    return Put(new.run, due, taken=True, displaced=displaced)
+    return Put(new.run, due, displaced)
 
 
 def take(work: Work, key: str) -> tuple[Plan, tuple[StoredEvent, ...], tuple[Parent, ...]]:
     """Empty the buffer of `key`: the plan to be carried out, with its events and all who invoked it."""
     held = _load(work, key)
     assert held is not None, key
+    events = _events(work, key)
     work.sql.execute("DELETE FROM buffers WHERE key = ?", (key,))
+    work.sql.execute("DELETE FROM buffered WHERE key = ?", (key,))
     work.sql.execute("DELETE FROM jobs WHERE run = ? AND kind = 'flush' AND ref = ?", (held.run, key))
-    return held.plan, _events(work, held.events), held.parents
+    return held.plan, events, held.parents
 
 
-def _due(work: Work, plan: Plan, held: _Buffer) -> int:
+def _due(work: Work, key: str, plan: Plan, first: int) -> int:
     if plan.batch is not None:
-        return batch_due(held.first, work.now, plan.batch.size, len(held.events), plan.batch.timeout)
+        (size,) = work.sql.execute("SELECT count(*) FROM buffered WHERE key = ?", (key,)).fetchone()
+        return batch_due(first, work.now, plan.batch.size, size, plan.batch.timeout)
     assert plan.debounce is not None
-    return debounce_due(held.first, work.now, plan.debounce.period, plan.debounce.timeout)
+    return debounce_due(first, work.now, plan.debounce.period, plan.debounce.timeout)
 
 
 def _load(work: Work, key: str) -> _Buffer | None:
-    row = work.sql.execute("SELECT run, first, events, parents, plan FROM buffers WHERE key = ?", (key,)).fetchone()
+    row = work.sql.execute("SELECT run, first, parents, plan FROM buffers WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
-    run, first, events, parents, plan = row
-    return _Buffer(
-        run,
-        first,
-        tuple(orjson.loads(events)),
-        tuple(Parent(*parent) for parent in orjson.loads(parents)),
-        msgspec.json.decode(plan, type=Plan),
-    )
+    run, first, parents, plan = row
+    invoked_by = tuple(Parent(*parent) for parent in orjson.loads(parents))
+    return _Buffer(run, first, invoked_by, msgspec.json.decode(plan, type=Plan))
 
 
 def _save(work: Work, key: str, held: _Buffer, due: int, *, is_new: bool) -> None:
@@ -103,7 +100,6 @@ def _save(work: Work, key: str, held: _Buffer, due: int, *, is_new: bool) -> Non
             key,
             held.run,
             held.first,
-            orjson.dumps(held.events).decode(),
             orjson.dumps([(parent.run, parent.ref) for parent in held.parents]).decode(),
             msgspec.json.encode(held.plan).decode(),
         ),
@@ -120,12 +116,12 @@ def _save(work: Work, key: str, held: _Buffer, due: int, *, is_new: bool) -> Non
         )
 
 
-def _events(work: Work, seqs: tuple[int, ...]) -> tuple[StoredEvent, ...]:
-    return tuple(
-        stored_event_of(row)
-        for seq in sorted(seqs)
-        for row in work.sql.execute(f"SELECT {EVENT} FROM events WHERE seq = ?", (seq,))  # noqa: S608
+def _events(work: Work, key: str) -> tuple[StoredEvent, ...]:
+    rows = work.sql.execute(
+        f"SELECT {EVENT} FROM buffered JOIN events ON seq = buffered.event WHERE key = ? ORDER BY seq",  # noqa: S608
+        (key,),
     )
+    return tuple(stored_event_of(row) for row in rows)
 
 
 def _ts(events: tuple[StoredEvent, ...]) -> int:

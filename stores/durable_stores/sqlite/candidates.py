@@ -144,13 +144,13 @@ def finish(
 def hand_out(work: Work) -> tuple[tuple[Candidate, ...], bool]:
     """Candidates that nobody else who lives evaluates, from now on this engine's; whether there are more."""
     rows: list[tuple[object, ...]] = []
-    for whose in ("IS NULL", "= ?2"):
+    for engine in (None, work.engine):
         rows += work.sql.execute(
             f"SELECT c.run, c.ref, CAST(w.condition AS BLOB), {EVENT} "  # noqa: S608
             "FROM candidates AS c JOIN waits AS w ON w.run = c.run AND w.ref = c.ref "
-            f"JOIN events ON events.seq = c.event WHERE c.matches = 0 AND c.engine {whose} "
+            "JOIN events ON events.seq = c.event WHERE c.matches = 0 AND c.engine IS ?2 "
             "ORDER BY c.event, c.run, c.ref LIMIT ?1",
-            (CANDIDATES_MAX + 1, work.engine),
+            (CANDIDATES_MAX + 1, engine),
         ).fetchall()
     if not rows:
         return (), False

@@ -92,9 +92,19 @@ class Database:
                 connection.stop()
             connection._thread.join(1.0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-    async def write(self, body: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `body` as one transaction that holds the write lock. A cancelled await leaves it whole."""
-        return await self._hop(lambda: self._transaction("BEGIN IMMEDIATE", body))
+    async def write(self, body: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
+        """Run `body` as one transaction that holds the write lock, and `then` when its result is durable.
+
+        A cancelled await leaves both whole.
+        """
+
+        def whole() -> T:
+            result = self._transaction("BEGIN IMMEDIATE", body)
+            if then is not None:
+                then(result)
+            return result
+
+        return await self._hop(whole)
 
     async def read(self, body: Callable[[sqlite3.Connection], T]) -> T:
         """Run `body` on one snapshot."""

@@ -95,18 +95,16 @@ def pass_through(work: Work, wants: Gated) -> None:
             )
 
 
-def give_back(work: Work, run: Run, places: int, *, own: bool) -> list[str]:
-    """Free `places` in each slot of `run`, with its `own` the singleton's, too; the gates that it concerns."""
-    freed: list[str] = []
+def give_back(work: Work, run: Run, places: int, *, own: bool) -> None:
+    """Free `places` in each slot of `run`, and with its `own` the singleton's: they are offered to others."""
     if run.slots:
-        for gate, _ in orjson.loads(run.slots):
+        for gate, rule in orjson.loads(run.slots):
             work.held[gate] = max(0, _held(work, gate) - places)
-            freed.append(gate)
+            work.offers[gate] = rule
     if own and run.singleton is not None:
         gate = singleton_gate(run.singleton)
         work.held[gate] = max(0, _held(work, gate) - 1)
-        freed.append(gate)
-    return freed
+        work.offers[gate] = ""
 
 
 def _held(work: Work, gate: str) -> int:

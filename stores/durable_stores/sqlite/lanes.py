@@ -15,7 +15,7 @@ from durable.gates import rank as rank_of
 from durable_stores.sqlite import gating
 from durable_stores.sqlite.work import Work
 
-__all__ = ["Lane", "block", "enter", "leave", "offer", "offer_rule", "ready_lanes", "shrunk"]
+__all__ = ["Lane", "block", "enter", "leave", "open_gates", "ready_lanes", "shrunk", "wake_all"]
 
 _LANE = "no, pool, function, throttle, slots, head"
 
@@ -30,6 +30,11 @@ class Lane:
     throttle: str
     slots: str
     head: int
+
+    @property
+    def wants(self) -> gating.Gated:
+        """What its jobs ask for."""
+        return gating.gated(self.function, self.throttle, self.slots)
 
 
 def enter(
@@ -110,20 +115,25 @@ def shrunk(work: Work, no: int) -> None:
         if gate is None and work.heads is not None:
             heapq.heappush(work.heads, (head, pool))
     if gate is None:
-        for name, _ in asks:
-            offer(work, name)
+        work.offers.update(asks)
 
 
 def block(work: Work, lane: Lane, gate: str, rule: str) -> None:
     """`lane` waits at a gate that is shut; its other gates are offered to those that wait there."""
     work.sql.execute("UPDATE lanes SET gate = ?, rule = ? WHERE no = ?", (gate, rule, lane.no))
-    for name, _ in gating.gated("", lane.throttle, lane.slots).gates:
-        if name != gate:
-            offer(work, name)
+    work.offers.update(asked for asked in lane.wants.gates if asked[0] != gate)
 
 
-def offer(work: Work, gate: str) -> None:
-    """A gate may be open: of each pool and rule that wait at it, wake the lane with the best head."""
+def open_gates(work: Work) -> None:
+    """Offer the gates at which something was given back, or that a ready lane has left: `Work.offers`.
+
+    Of each pool and rule that wait at such a gate the lane with the best head is woken.
+    """
+    while work.offers:
+        _offer(work, work.offers.popitem()[0])
+
+
+def _offer(work: Work, gate: str) -> None:
     pool, rule = "", ""
     while True:
         # Two ranges, since `(pool, rule) > (?, ?)` would walk all that wait here.
@@ -148,14 +158,14 @@ def offer(work: Work, gate: str) -> None:
             _wake(work, no, pool, head)
 
 
-def offer_rule(work: Work, function: str, names: set[str]) -> None:
-    """Limits of `function` have changed: every lane that waits by one of them is looked at again."""
+def wake_all(work: Work, function: str) -> None:
+    """Limits of `function` may have changed: every lane of it that waits is looked at again."""
     rows = work.sql.execute(
-        "SELECT no, pool, head, rule FROM lanes WHERE gate IS NOT NULL AND function = ?", (function,)
+        "UPDATE lanes SET gate = NULL, rule = NULL WHERE gate IS NOT NULL AND function = ? RETURNING pool, head",
+        (function,),
     ).fetchall()
-    for no, pool, head, rule in rows:
-        if rule in names:
-            _wake(work, no, pool, head)
+    for pool, head in rows:
+        _is_ready(work, pool, head)
 
 
 def ready_lanes(work: Work, pool: str) -> list[Lane]:

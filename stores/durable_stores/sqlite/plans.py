@@ -55,12 +55,12 @@ def _decide(work: Work, plan: Plan, events: tuple[StoredEvent, ...]) -> Outcome:
 def _buffer(work: Work, plan: Plan, events: tuple[StoredEvent, ...]) -> Outcome:
     key = plan.batch.key if plan.batch is not None else plan.debounce.key if plan.debounce is not None else ""
     put = buffers.put(work, key, plan, events)
-    if put.taken:
-        _take(work, plan, put.run)
     if put.displaced:
         _refuse(work, put.displaced, "debounced")
-    if put.due <= work.now:
-        flush(work, key)
+    if put.due is not None:
+        _take(work, plan, put.run)
+        if put.due <= work.now:
+            flush(work, key)
     return Outcome(Verb.BUFFERED, plan.function, run=put.run)
 
 
@@ -102,7 +102,6 @@ def _create(work: Work, plan: Plan, events: tuple[StoredEvent, ...], parents: tu
         waits.register(work, run, plan.waits)
     if plan.start_timeout is not None and not run.cancelled:
         runs.set_timers(work, run.id, (Timer("!start", plan.start_timeout, Effect.CANCEL),))
-        work.seeds.pop(run.id, None)
 
 
 def _new_run(

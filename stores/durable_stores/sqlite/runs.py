@@ -50,18 +50,16 @@ def give_places(work: Work, run: Run, places: int) -> None:
     if places:
         run.extra -= places
         work.touch(run)
-        for gate in gating.give_back(work, run, places, own=False):
-            lanes.offer(work, gate)
+        gating.give_back(work, run, places, own=False)
 
 
 def let_go(work: Work, run: Run, affinity: str | None = None) -> None:
     """Nobody owns the run any more: what it held is free, and a cancelled one is queued to be announced."""
-    freed = _release(work, run, affinity)
-    if run.slots:
+    asked, run.asked = run.asked, 0
+    _release(work, run, affinity)
+    if asked:
         _remove_jobs(work, run, "kind = 'place'")
         work.sql.execute("DELETE FROM fired WHERE run = ? AND cause = 'place'", (run.id,))
-    for gate in freed:
-        lanes.offer(work, gate)
     if run.cancelled:
         _free_latch(work, run)
         turns.queue(work, run, work.now)
@@ -89,26 +87,24 @@ def end(work: Work, run: Run, then: End) -> None:
     """The run is over."""
     announced = run.cancelled
     turns.unqueue(work, run)
-    freed = _release(work, run, None)
+    _release(work, run, None)
     run.status = then.status.value
     run.ended = work.now
     run.result = (then.output, then.error, orjson.dumps(then.unmet).decode() if then.unmet else None)
     _clear(work, run)
     _free_latch(work, run)
-    for gate in freed:
-        lanes.offer(work, gate)
     if not announced:
         tell_parents(work, run)
 
 
-def _release(work: Work, run: Run, affinity: str | None) -> list[str]:
+def _release(work: Work, run: Run, affinity: str | None) -> None:
     held = run.placed + run.extra
-    freed = gating.give_back(work, run, held, own=bool(run.placed)) if held else []
+    if held:
+        gating.give_back(work, run, held, own=bool(run.placed))
     run.placed = run.extra = 0
     run.owner, run.affinity = None, affinity
     run.claim = run.news = 0
     work.touch(run)
-    return freed
 
 
 def _clear(work: Work, run: Run) -> None:

@@ -33,14 +33,14 @@ CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT
 
 CREATE TABLE engines (
     id         TEXT PRIMARY KEY,
-    state      TEXT NOT NULL CHECK (state IN ('alive', 'left', 'buried')),
+    state      TEXT NOT NULL CHECK (state IN ('alive', 'left', 'dying', 'buried')),
     joined     INTEGER NOT NULL,
     heartbeat  INTEGER NOT NULL DEFAULT 0,
     deliveries INTEGER NOT NULL DEFAULT 0,  -- the number of the last one
     told       INTEGER NOT NULL DEFAULT 0,  -- the number of the last one that an answer held
     hosts      TEXT NOT NULL DEFAULT '[]'   -- functions, as JSON
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX engines_alive ON engines (id) WHERE state = 'alive';
+CREATE INDEX engines_by_state ON engines (state) WHERE state IN ('alive', 'dying');
 
 CREATE TABLE functions (
     id         TEXT PRIMARY KEY,
@@ -80,6 +80,7 @@ CREATE TABLE runs (
     claim      INTEGER NOT NULL DEFAULT 0,  -- the number of the delivery by which the owner has it
     news       INTEGER NOT NULL DEFAULT 0,  -- the number of the last news of it to its owner
     fired      INTEGER NOT NULL DEFAULT 0,  -- how many things have fired
+    asked      INTEGER NOT NULL DEFAULT 0,  -- whether it has asked for more places since it was claimed
     placed     INTEGER NOT NULL DEFAULT 0,  -- whether it holds its own place in each of its slots
     extra      INTEGER NOT NULL DEFAULT 0,  -- how many more places it holds in each of them
     created    INTEGER NOT NULL,
@@ -148,7 +149,8 @@ CREATE TABLE jobs (
     step     TEXT,
     started  INTEGER
 ) STRICT;
-CREATE INDEX jobs_due ON jobs (due) WHERE lane IS NULL;
+CREATE INDEX jobs_due ON jobs (due) WHERE lane IS NULL AND kind <> 'turn';
+CREATE INDEX jobs_due_turns ON jobs (due) WHERE lane IS NULL AND kind = 'turn';
 CREATE INDEX jobs_lane ON jobs (lane, rank) WHERE lane IS NOT NULL;
 CREATE UNIQUE INDEX jobs_run ON jobs (run, kind, ref);
 
@@ -200,6 +202,7 @@ CREATE TABLE candidates (
     matches INTEGER NOT NULL DEFAULT 0,     -- decided: yes, but earlier ones are undecided
     PRIMARY KEY (run, ref, event)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX candidates_event ON candidates (event);
 CREATE INDEX candidates_open ON candidates (engine, event) WHERE matches = 0;
 
 CREATE TABLE fired (
@@ -218,6 +221,7 @@ CREATE TABLE fired (
     started INTEGER,
     PRIMARY KEY (run, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX fired_event ON fired (event) WHERE event IS NOT NULL;
 
 -- gates ----------------------------------------------------------------------------------------------
 
@@ -241,10 +245,13 @@ CREATE TABLE buffers (
     key     TEXT PRIMARY KEY,
     run     TEXT NOT NULL,                  -- the id of the run to come
     first   INTEGER NOT NULL,               -- when its first event came
-    events  TEXT NOT NULL,                  -- their sequences, as JSON
     parents TEXT NOT NULL,                  -- [[run, ref], ...]
     plan    TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE buffered (
+    key TEXT NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (key, event)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX buffered_event ON buffered (event);
 """
 
 _MIGRATIONS: tuple[tuple[str, str], ...] = (("the first tables", _TABLES),)

@@ -56,6 +56,7 @@ def settle(work: Work) -> None:
         else:
             _enter(work, run, due)
     work.turns.clear()
+    lanes.open_gates(work)
 
 
 def promote(work: Work, run: Run, due: int, number: int) -> None:

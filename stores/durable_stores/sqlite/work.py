@@ -11,31 +11,30 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from attrs import define, field
 
-from durable.records import Memo, Parent, RunRecord, RunStatus, StoredEvent, Wait
+from durable.records import Memo, Parent, Rule, RunRecord, RunStatus, StoredEvent, Wait
 from durable_stores.sqlite.rows import ADD_MEMO, memo_row
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from durable.records import Rule
 
 __all__ = ["Run", "Seed", "Work"]
 
 _COLUMNS = (
-    "id, function, status, gen, owner, affinity, claim, news, fired, placed, extra, created, due, started, "
+    "id, function, status, gen, owner, affinity, claim, news, fired, asked, placed, extra, created, due, started, "
     "ended, attempt, priority, event, parent_run, parent_ref, throttle, slots, singleton, finish_in, reason, "
     "holder, origin"
 )
 _LOAD = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608  # the columns are constants
 _LOAD_MANY = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
-_ADD = f"INSERT INTO runs ({_COLUMNS}) VALUES ({', '.join('?' * 27)})"  # noqa: S608
+_ADD = f"INSERT INTO runs ({_COLUMNS}) VALUES ({', '.join('?' * 28)})"  # noqa: S608
 _SAVE = """
-UPDATE runs SET status = ?, gen = ?, owner = ?, affinity = ?, claim = ?, news = ?, fired = ?, placed = ?, extra = ?,
+UPDATE runs SET status = ?, gen = ?, owner = ?, affinity = ?, claim = ?, news = ?, fired = ?, asked = ?, placed = ?, extra = ?,
 started = ?, ended = ?, attempt = ?, reason = ? WHERE id = ?
 """
 _SAVE_END = """
-UPDATE runs SET status = ?, gen = ?, owner = ?, affinity = ?, claim = ?, news = ?, fired = ?, placed = ?, extra = ?,
+UPDATE runs SET status = ?, gen = ?, owner = ?, affinity = ?, claim = ?, news = ?, fired = ?, asked = ?, placed = ?, extra = ?,
 started = ?, ended = ?, attempt = ?, reason = ?, output = CAST(? AS TEXT), error = CAST(? AS TEXT),
 unmet = ? WHERE id = ?
 """
@@ -54,6 +53,7 @@ class Run:
     claim: int = 0
     news: int = 0
     fired: int = 0
+    asked: int = 0
     placed: int = 0
     extra: int = 0
     created: int = 0
@@ -122,6 +122,7 @@ class Run:
             self.claim,
             self.news,
             self.fired,
+            self.asked,
             self.placed,
             self.extra,
             self.created,
@@ -152,6 +153,7 @@ class Run:
             self.claim,
             self.news,
             self.fired,
+            self.asked,
             self.placed,
             self.extra,
             self.started,
@@ -184,6 +186,7 @@ class Work:
         self.seeds: dict[str, Seed] = {}
         self.memos: list[tuple[Any, ...]] = []
         self.held: dict[str, int] = {}  # places taken of gates that this call has touched
+        self.offers: dict[str, str] = {}  # gates that may be open now for those that wait there
         self.woke: set[str] = set()  # pools in which something became ready
         self.later: set[str] = set()  # pools in which something will be ready
         self.heads: list[tuple[int, str]] | None = None  # while turns are taken: (rank, pool) of what became ready
@@ -261,6 +264,11 @@ class Work:
         self._note_sequence = self._note_sequence or not stored
         return self._sequence
 
+    def note_sequence(self) -> None:
+        """The newest event may be gone: the sequence is to be remembered without it."""
+        self.sequence()
+        self._note_sequence = True
+
     def _read_counters(self) -> None:
         self._registry, self._sequence = self.sql.execute(
             "SELECT registry, max(sequence, ifnull((SELECT max(seq) FROM events), 0)) FROM store"
@@ -269,9 +277,11 @@ class Work:
     def rule(self, function: str, name: str) -> Rule | None:
         """The limit that jobs of `function` call `name`."""
         if self._rules is None:
-            from durable_stores.sqlite.registry import rules  # noqa: PLC0415
-
-            self._rules = rules(self.sql)
+            self._rules = {
+                (owner, rule): Rule(*limits)
+                for owner, rules in self.sql.execute("SELECT id, rules FROM functions")
+                for rule, *limits in orjson.loads(rules)
+            }
         return self._rules.get((function, name))
 
     # ------------------------------------------------------------ deliveries
@@ -286,16 +296,28 @@ class Work:
 
     def numbered(self, engine: str) -> int:
         """The number of the last delivery to `engine`."""
-        if engine not in self._numbers:
+        number = self._numbers.get(engine)
+        if number is None:
             row = self.sql.execute("SELECT deliveries FROM engines WHERE id = ?", (engine,)).fetchone()
-            self._numbers[engine] = 0 if row is None else row[0]
-        return self._numbers[engine]
+            number = 0 if row is None else int(row[0])
+        return number
+
+    def answered(self, engine: str) -> None:
+        """The answer of this call holds everything that `engine` has to be told."""
+        number = self._numbers.pop(engine, None)
+        if number is None:
+            self.sql.execute("UPDATE engines SET told = deliveries WHERE id = ?", (engine,))
+        else:
+            self.sql.execute("UPDATE engines SET deliveries = ?1, told = ?1 WHERE id = ?2", (number, engine))
 
     # ------------------------------------------------------------ the end
 
     def flush(self) -> None:
-        """Write the runs, so that questions over all of them see what this call has done."""
+        """Write runs and memos, so that questions over all of them see what this call has done."""
         sql = self.sql
+        if self.memos:
+            sql.executemany(ADD_MEMO, self.memos)
+            self.memos.clear()
         if self._new:
             sql.executemany(_ADD, [run.added() for run in self._new])
             for run in self._new:
@@ -308,24 +330,23 @@ class Work:
     def finish(self) -> list[str]:
         """Write everything, and say whose bells are to be rung when it is durable."""
         sql = self.sql
-        if self.memos:
-            sql.executemany(ADD_MEMO, self.memos)
         self.flush()
         for gate, held in self.held.items():
             if held:
                 sql.execute("INSERT OR REPLACE INTO slots VALUES (?, ?)", (gate, held))
             else:
                 sql.execute("DELETE FROM slots WHERE gate = ?", (gate,))
-        if self.told:
-            sql.executemany(
-                "UPDATE engines SET deliveries = ?1, told = iif(id = ?3, ?1, told) WHERE id = ?2",
-                [(number, engine, self.engine) for engine, number in self._numbers.items()],
-            )
-        if self._note_sequence:
-            sql.execute("UPDATE store SET sequence = ?", (self._sequence,))
-        if self.registry_changed:
-            sql.execute("UPDATE store SET registry = ?", (self._registry,))
+        for engine, number in self._numbers.items():
+            sql.execute("UPDATE engines SET deliveries = ? WHERE id = ?", (number, engine))
+        self.write_counters()
         return self._bells()
+
+    def write_counters(self) -> None:
+        """Write the counters of the whole store that have changed."""
+        if self._note_sequence:
+            self.sql.execute("UPDATE store SET sequence = ?", (self._sequence,))
+        if self.registry_changed:
+            self.sql.execute("UPDATE store SET registry = ?", (self._registry,))
 
     def _bells(self) -> list[str]:
         owners = {run.owner for run in self.told.values()} - {None, self.engine}

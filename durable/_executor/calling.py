@@ -1,0 +1,143 @@
+"""Performs the steps that call a function: alone, in the handler's own task, or beside others.
+
+An attempt that failed is recorded for good, or its next one is set as a durable timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from durable._core.lifecycle import Failure, after_step_failure
+from durable._core.operations import Call
+from durable._executor import arming
+from durable._executor.callbacks import store_form
+from durable._executor.draft import Pending, Phase
+from durable._executor.driver import owner
+from durable.context import Attempt
+from durable.errors import Interrupt, NestedStepError
+from durable.records import MemoState
+
+if TYPE_CHECKING:
+    from durable._core.journal import Key
+    from durable._executor.session import Session
+
+__all__ = ["alone", "beside"]
+
+
+async def alone(session: Session, op: Call, key: Key) -> Any:
+    """Call the one step that the run awaits in the handler's own task: it needs none of its own.
+
+    Its result is delivered at once, before it is durable; the next callback waits for that.
+    """
+    pending = Pending(op, key, None, None, lone=True)
+    pending.phase = Phase.ACTIVE
+    pending.started = session.host.clock.now_ms()
+    task = session.root
+    assert task is not None
+    cancelling = task.cancelling()
+    try:
+        if not session.outbox.empty:
+            await session.outbox.barrier()
+        data, value = await _attempt(session, pending)
+    except Interrupt:
+        raise
+    except asyncio.CancelledError as error:
+        if session.unwinding:
+            raise
+        if task.cancelling() > cancelling:
+            session.withdraw(pending)
+            raise
+        failed_for_good = _failed(session, pending, error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit in a callback is an error of the step, too
+        failed_for_good = _failed(session, pending, error)
+    else:
+        if task.cancelling() > cancelling:  # the callback swallowed a cancellation of the handler's
+            session.withdraw(pending)
+            raise asyncio.CancelledError
+        session.record(pending, MemoState.VALUE, data)
+        session.delivered_alone(pending)
+        return value
+    if failed_for_good:
+        session.delivered_alone(pending)
+        return session.read(pending)
+    pending.future = session.host.loop.create_future()
+    return await session.wait_for(pending)
+
+
+def beside(session: Session, pending: Pending) -> None:
+    """Call a step's function in a task of its own, beside the handler."""
+    pending.phase = Phase.ACTIVE
+    pending.task = asyncio.Task(_beside(session, pending), loop=session.host.loop)
+
+
+async def _beside(session: Session, pending: Pending) -> None:
+    owner.set(None)
+    try:
+        await session.outbox.barrier()
+        data, _ = await _attempt(session, pending)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as in `alone`
+        if session.unwinding or pending.phase is not Phase.ACTIVE:
+            return
+        if _failed(session, pending, error):
+            session.rounds.finished(pending)
+        else:
+            session.park_if_idle()
+    else:
+        if not session.unwinding and pending.phase is Phase.ACTIVE:
+            session.record(pending, MemoState.VALUE, data)
+            session.rounds.finished(pending)
+
+
+async def _attempt(session: Session, pending: Pending) -> tuple[bytes, Any]:
+    """Call the function once: the bytes to store, and the value that the handler receives."""
+    op = pending.op
+    assert isinstance(op, Call)
+    if session.halted:
+        await session.host.loop.create_future()  # until it is let go of
+    retries = session.function.config.retries if op.retries is None else op.retries
+    attempt = Attempt(op.step, pending.attempt, retries + 1)
+    session.active += 1
+    session.host.observers.step_started(session.run_id, op.step, pending.key[1], pending.attempt)
+    try:
+        value = await session.host.call(op, attempt)
+    finally:
+        session.active -= 1
+        if attempt.nested is not None and not session.unwinding:
+            session.failure = NestedStepError(
+                f"step {attempt.nested!r} was called inside the callback of step {op.step!r}: "
+                "steps cannot be nested; call it from the handler"
+            )
+        if session.halted and not session.active:
+            session.host.loop.call_soon(session.let_go)
+    if attempt.nested is not None and session.failure is not None:
+        raise session.failure
+    return store_form(op, value, session.limits)
+
+
+def _failed(session: Session, pending: Pending, error: BaseException) -> bool:
+    """Record a failure for good (True), or set the timer of the next attempt (False)."""
+    op = pending.op
+    assert isinstance(op, Call)
+    config = session.function.config
+    verdict = after_step_failure(
+        error,
+        step=op.step,
+        attempt=pending.attempt,
+        retries=config.retries if op.retries is None else op.retries,
+        backoff=config.backoff if op.backoff is None else op.backoff,
+        now=session.host.clock.now_ms(),
+        draw=session.host.random.random(),
+    )
+    session.host.observers.step_failed(session.run_id, op.step, pending.key[1], pending.attempt, error)
+    if isinstance(verdict, Failure):
+        pending.cause = error
+        session.record(pending, MemoState.ERROR, verdict.record.encode())
+        return True
+    pending.attempt += 1
+    arming.retry(session, pending, verdict)
+    return False

@@ -1,0 +1,223 @@
+"""What has to be done by time: cron ticks, retention, heartbeats, the dead.
+
+A single engine that has nothing to do makes no store call: ticks come from a heap in memory, retention follows
+ends of runs, and heartbeats are sent only once another engine has been heard of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import orjson
+
+from durable._core.admission import admission_of_tick
+from durable.durations import from_ms
+from durable.errors import StoreError
+from durable.records import Cursor, Cutoffs, NewEvent
+
+if TYPE_CHECKING:
+    from durable._core.catalog import Blueprint, Catalog
+    from durable._core.schedules import Schedule
+    from durable._executor.service import Service
+    from durable.records import Admission
+    from durable.triggers import CronTrigger
+
+__all__ = ["Chores"]
+
+_log = logging.getLogger("durable.chores")
+
+_SWEEP_AFTER = 1000
+"""Ends of runs after which what retention allows is removed."""
+
+_MOST_MISSED = 1000
+_RETRY_SECONDS = 1.0
+
+
+class Tick:
+    """One cron trigger of one function that is hosted here, and its next tick."""
+
+    __slots__ = ("blueprint", "cursor", "due", "schedule", "tick", "trigger")
+
+    def __init__(self, blueprint: Blueprint, trigger: CronTrigger, schedule: Schedule) -> None:
+        self.blueprint = blueprint
+        self.trigger = trigger
+        self.schedule = schedule
+        self.cursor = f"cron {blueprint.key} {schedule.key}"
+        self.tick: int | None = None
+        self.due: int | None = None
+
+    def aim(self, after: int) -> None:
+        """Choose the first tick after that time."""
+        self.tick = self.schedule.next_after(after)
+        self.due = None if self.tick is None else self.tick + self.schedule.jitter_of(self.tick, self.cursor)
+
+
+class Chores:
+    """The chores of one engine."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._ticks: list[Tick] = []
+        self._busy = False
+        self._peers = False
+        self._swept = 0
+        self.ended = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is to be done at the present time."""
+        due = self.next_due
+        return not self._busy and (due is None or due > self._service.clock.now_ms())
+
+    @property
+    def next_due(self) -> int | None:
+        """The next tick, in ms."""
+        return min((one.due for one in self._ticks if one.due is not None), default=None)
+
+    def has_peers(self) -> None:
+        """Another engine was heard of: from now on heartbeats are needed, and the dead are looked for."""
+        if not self._peers:
+            self._peers = True
+            self._service.tasks.append(asyncio.Task(self._keep_alive(), loop=self._service.loop))
+
+    async def run(self) -> None:
+        """Do what is due, until cancelled."""
+        self._busy = True
+        await self._first_ticks()
+        self._busy = False
+        self._service.pulse()
+        await self._sweep()
+        while True:
+            due = self.next_due
+            if due is None:
+                await asyncio.Event().wait()
+                return
+            clock = self._service.clock
+            while clock.now_ms() < due:
+                await clock.sleep_until(due)
+            self._busy = True
+            await self._fire()
+            await self._sweep()
+            self._busy = False
+            self._service.pulse()
+
+    # ------------------------------------------------------------ cron
+
+    async def _first_ticks(self) -> None:
+        """Aim every schedule; ticks that came due while nothing ran are handled as their trigger says."""
+        service = self._service
+        catalog = service.intake.catalog
+        hosted = [catalog.functions[key] for key in service.options.functions if key in catalog.functions]
+        found = [(one, trigger) for one in hosted for trigger in one.crons]
+        if not found:
+            return
+        from durable._core.schedules import Schedule  # noqa: PLC0415 - croniter is imported on first use
+
+        cursors = {one.name: one.at for one in (await service.store.registry()).cursors}
+        now = service.clock.now_ms()
+        for blueprint, trigger in found:
+            tick = Tick(blueprint, trigger, Schedule(trigger))
+            last = cursors.get(tick.cursor)
+            if last is not None:
+                for missed in self._missed(tick, last, now):
+                    await self._admit(tick, missed)
+            else:
+                await self._admit(tick, now, start=False)
+            tick.aim(now)
+            self._ticks.append(tick)
+
+    def _missed(self, tick: Tick, last: int, now: int) -> list[int]:
+        """The ticks in (last, now] that are still to run."""
+        if tick.trigger.missed == "latest":
+            latest = tick.schedule.latest(last, now)
+            return [] if latest is None else [latest]
+        if tick.trigger.missed == "none":
+            return []
+        found = tick.schedule.between(last, now, _MOST_MISSED)
+        if len(found) == _MOST_MISSED:
+            _log.warning(
+                "%s: more than %d ticks of %r were missed; the first %d run",
+                tick.blueprint.key,
+                _MOST_MISSED,
+                tick.trigger.expr,
+                _MOST_MISSED,
+            )
+        return found
+
+    async def _fire(self) -> None:
+        now = self._service.clock.now_ms()
+        for tick in self._ticks:
+            if tick.due is None or tick.tick is None or tick.due > now:
+                continue
+            if tick.schedule.latest(tick.tick, now) is None:
+                await self._admit(tick, tick.tick)
+                tick.aim(tick.tick)
+                continue
+            for missed in self._missed(tick, tick.tick - 1, now):  # the machine slept
+                await self._admit(tick, missed)
+            tick.aim(now)
+
+    async def _admit(self, tick: Tick, at: int, *, start: bool = True) -> None:
+        """Start the run of one tick, once on all engines; or only move the cursor there."""
+        service = self._service
+        now = service.clock.now_ms()
+        fired = {
+            "cron": tick.trigger.expr,
+            "scheduled_at": from_ms(at).isoformat(),
+            "fired_at": from_ms(now).isoformat(),
+        }
+        event = NewEvent(service.intake.new_id(), "durable/cron.fired", now, orjson.dumps(fired))
+        run = service.intake.new_id()
+
+        def letter(catalog: Catalog) -> Admission:
+            blueprint = catalog.functions[tick.blueprint.key] if start else None
+            return admission_of_tick(catalog, blueprint, event, fired, now, run, Cursor(tick.cursor, at))
+
+        try:
+            await service.intake.admit([letter])
+        except StoreError as error:
+            _log.error("a tick of %s could not be stored: %s", tick.blueprint.key, error)  # noqa: TRY400
+            await asyncio.sleep(_RETRY_SECONDS)
+            await self._admit(tick, at, start=start)
+
+    # ------------------------------------------------------------ retention
+
+    async def _sweep(self) -> None:
+        """Remove what retention allows, in small steps."""
+        service = self._service
+        retention = service.options.retention
+        now = service.clock.now_ms()
+        cutoffs = Cutoffs(now - retention.runs_ms, now - retention.steps_ms, now - retention.events_ms)
+        try:
+            while await service.store.sweep(now, cutoffs):
+                await asyncio.sleep(0)
+        except StoreError as error:
+            _log.warning("old runs could not be removed now: %s", error)
+
+    # ------------------------------------------------------------ the living and the dead
+
+    async def bury_the_dead(self) -> None:
+        """Take over what dead engines have left behind."""
+        service = self._service
+        for dead in await service.store.dead(service.options.lease):
+            more = True
+            while more:
+                more, _ = await service.store.bury(service.clock.now_ms(), dead)
+
+    async def _keep_alive(self) -> None:
+        service = self._service
+        while True:
+            await asyncio.sleep(service.options.lease / 3000)
+            try:
+                if not await service.store.extend(service.id):
+                    _log.critical(
+                        "this engine was taken for dead, and its runs are others' now; leave it and enter anew"
+                    )
+                    return
+                await self.bury_the_dead()
+                service.worker.wake()
+            except StoreError as error:
+                _log.warning("no heartbeat could be sent: %s", error)

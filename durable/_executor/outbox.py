@@ -1,0 +1,74 @@
+"""What a session has handed over to be written, and when it is durable."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from durable._executor.draft import Draft
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from durable._core.catalog import Catalog
+    from durable.records import Commit
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """The draft of one session, and its commits under way.
+
+    Commits are numbered; whoever waits, waits for those that were handed over before, and for no later ones:
+    else the callbacks of a wide fan-out would wait for each other.
+    """
+
+    __slots__ = ("_landed", "_loop", "_sealed", "_waiting", "dirty", "draft")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.draft = Draft()
+        self.dirty = False
+        self._loop = loop
+        self._sealed = 0
+        self._landed = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a commit is under way."""
+        return self._landed < self._sealed
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything that was handed over is durable."""
+        return not self.dirty and self._landed == self._sealed
+
+    def seal(self, run: str, gen: int, catalog: Catalog) -> tuple[Draft, Commit]:
+        """Take the draft out, as a commit."""
+        self.dirty = False
+        commit = self.draft.commit(run, gen, catalog)
+        draft, self.draft = self.draft, Draft()
+        self._sealed += 1
+        return draft, commit
+
+    def restore(self, draft: Draft) -> None:
+        """A commit was refused for no fault of the run: put it before what has come since."""
+        self._sealed -= 1
+        draft.extend(self.draft)
+        self.draft = draft
+
+    def landed(self) -> None:
+        """The oldest commit under way is durable."""
+        self._landed += 1
+        while self._waiting and self._waiting[0][0] <= self._landed:
+            future = self._waiting.popleft()[1]
+            if not future.done():
+                future.set_result(None)
+
+    async def barrier(self) -> None:
+        """Return when everything that was handed over until now is durable."""
+        if self.empty:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((self._sealed + self.dirty, future))
+        await future

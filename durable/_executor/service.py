@@ -1,0 +1,275 @@
+"""One stay of an engine in its event loop: what is made on entering, and taken apart on leaving.
+
+It wires store, intake, committer, worker and chores together, recovers what dead engines have left, and ends
+in order. It may not know what users call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from attrs import frozen
+
+from durable._core.catalog import registration
+from durable._executor.chores import Chores
+from durable._executor.driver import TaskFactory
+from durable._executor.intake import Intake
+from durable._executor.worker import Worker
+from durable.errors import DurableWarning, StoreError
+from durable.records import End
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from random import Random
+
+    from durable.clock import Clock
+    from durable.functions import Function
+    from durable.ids import Ulids
+    from durable.limits import Limits, Retention
+    from durable.observers import Observers
+    from durable.records import Then
+    from durable.store import Store
+
+__all__ = ["Options", "Service"]
+
+_log = logging.getLogger("durable.engine")
+
+_HURRIED_MS = 2000
+"""How long interrupted callbacks have to end, on leaving."""
+
+
+@frozen
+class Options:
+    """An engine's configuration, checked; durations in ms."""
+
+    app: str
+    version: str | None
+    functions: Mapping[str, Function[Any]]
+    limits: Limits
+    retention: Retention
+    observers: Observers
+    max_concurrency: int
+    max_threads: int
+    lease: int
+    warm_for: int
+    max_warm: int
+    shutdown: int
+    strict: bool
+
+
+class Service:
+    """The executor of one engine, while it is open.
+
+    Args:
+        engine: The engine, for the contexts of its runs.
+        store: Where everything lives.
+        clock: Where the time comes from.
+        options: The configuration.
+        random: For jitter.
+        ulids: For ids.
+        worker: The class of the worker.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        store: Store,
+        clock: Clock,
+        options: Options,
+        *,
+        random: Random,
+        ulids: Ulids,
+        worker: type[Worker] = Worker,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pid = os.getpid()
+        self.store = store
+        self.clock = clock
+        self.options = options
+        self.id = ulids.new(clock.now_ms())
+        self.tasks: list[asyncio.Task[None]] = []
+        self.hurried = False
+        self._watchers: dict[str, list[asyncio.Future[End]]] = {}
+        self._pulsed: asyncio.Future[None] | None = None
+        self.worker = worker(
+            engine,
+            self.id,
+            store,
+            clock,
+            options.functions,
+            limits=options.limits,
+            observers=options.observers,
+            random=random,
+            threads=anyio.CapacityLimiter(options.max_threads),
+            capacity=options.max_concurrency,
+            warm_for=options.warm_for,
+            max_warm=options.max_warm,
+            strict=options.strict,
+            ended=self._run_ended,
+            pulse=self.pulse,
+        )
+        self.intake = Intake(
+            store, clock, options.limits, ulids, request=self.worker.request, admitted=self.worker.admitted
+        )
+        self.worker.intake = self.intake
+        self.chores = Chores(self)
+
+    # ------------------------------------------------------------ entering
+
+    async def start(self) -> None:
+        """Open the store, take over what the dead have left, register, execute."""
+        await self.store.open()
+        try:
+            await self.store.join(self.clock.now_ms(), self.id)
+            await self.chores.bury_the_dead()
+            await self._register()
+        except BaseException:
+            await self.store.close()
+            raise
+        self.factory = TaskFactory.acquire(self.loop)
+        for work in (
+            self.worker.committer.run(),
+            self.intake.run(),
+            self.worker.run(),
+            self._listen(),
+            self.chores.run(),
+        ):
+            self._keep(work)
+        self.worker.wake()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.Task(work, loop=self.loop)
+        task.add_done_callback(self._ended_early)
+        self.tasks.append(task)
+
+    def _ended_early(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("the engine has failed: leave it and enter it again", exc_info=task.exception())
+
+    async def _register(self) -> None:
+        options = self.options
+        if options.functions:
+            about = [
+                registration(options.app, options.version, one.config) for one in options.functions.values()
+            ]
+            await self.store.register(self.clock.now_ms(), self.id, about)
+        await self.intake.refresh()
+
+    async def _listen(self) -> None:
+        """Other engines on the same store ring when they make work for this one."""
+        while True:
+            await self.store.wait_for_work(self.id)
+            self.chores.has_peers()
+            self.worker.wake()
+
+    # ------------------------------------------------------------ leaving
+
+    async def stop(self) -> None:
+        """Stop claiming, let steps in flight end, hand runs back, write what is left, close."""
+        try:
+            self.worker.drain()
+            if not await self._emptied(self.options.shutdown):
+                self.worker.hurry()
+                await self._emptied(_HURRIED_MS)
+            await self.worker.close()
+            while not (self.worker.committer.at_rest and self.intake.at_rest):
+                await asyncio.wait([self.next_pulse()], timeout=0.01)
+        finally:
+            await self._cancel_tasks()
+            self.intake.close()
+            self._forget_watchers()
+            try:
+                await self.store.leave(self.clock.now_ms(), self.id)
+            except StoreError as error:
+                _log.warning("the engine could not sign off (%s); it will be found dead", error)
+            finally:
+                await self.store.close()
+
+    def hurry(self) -> None:
+        """Wait for nothing any more."""
+        self.hurried = True
+        self.worker.hurry()
+        self.pulse()
+
+    async def _emptied(self, timeout_ms: int) -> bool:
+        """Whether no run is executing any more, within so many ms of real time."""
+        until = self.loop.time() + timeout_ms / 1000
+        while not self.worker.empty:
+            left = until - self.loop.time()
+            if left <= 0 or (self.hurried and timeout_ms > _HURRIED_MS):
+                return False
+            await asyncio.wait([self.next_pulse()], timeout=min(left, 0.5))
+        return True
+
+    async def _cancel_tasks(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks.clear()
+        if not self.factory.release(self.loop):
+            warnings.warn(
+                "somebody replaced the event loop's task factory while an engine was open: tasks made since "
+                "then were not seen by their runs",
+                DurableWarning,
+                stacklevel=4,
+            )
+
+    def _forget_watchers(self) -> None:
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.cancel()
+        self._watchers.clear()
+
+    # ------------------------------------------------------------ rest and pulse
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing can run at the present time."""
+        return self.worker.at_rest and self.intake.at_rest and self.chores.at_rest
+
+    @property
+    def next_due(self) -> int | None:
+        """When something will happen by time alone."""
+        found = [due for due in (self.worker.next_due, self.chores.next_due) if due is not None]
+        return min(found, default=None)
+
+    def pulse(self) -> None:
+        """Something has changed."""
+        if self._pulsed is not None:
+            self._pulsed.set_result(None)
+            self._pulsed = None
+
+    def next_pulse(self) -> asyncio.Future[None]:
+        """Resolves when something has changed."""
+        if self._pulsed is None:
+            self._pulsed = self.loop.create_future()
+        return self._pulsed
+
+    # ------------------------------------------------------------ ends of runs
+
+    def watch(self, run_id: str) -> tuple[asyncio.Future[End], Callable[[], None]]:
+        """Resolves with the end of a run that executes here; and how to stop watching."""
+        watcher: asyncio.Future[End] = self.loop.create_future()
+        watchers = self._watchers.setdefault(run_id, [])
+        watchers.append(watcher)
+
+        def forget() -> None:
+            if watcher in watchers:
+                watchers.remove(watcher)
+            if not watchers:
+                self._watchers.pop(run_id, None)
+
+        return watcher, forget
+
+    def _run_ended(self, run_id: str, then: Then) -> None:
+        assert isinstance(then, End)
+        self.chores.ended += 1
+        for watcher in self._watchers.pop(run_id, ()):
+            if not watcher.done():
+                watcher.set_result(then)
+        self.pulse()

@@ -1,0 +1,117 @@
+"""What an engine is given, checked; and the questions about runs and events, turned into queries.
+
+Duty: errors that name the argument, the value and the remedy. It may not know the executor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from durable.durations import PointInTime, shown, to_point_ms
+from durable.errors import ConfigError
+from durable.events import Event
+from durable.functions import Function
+from durable.records import EventQuery, RunQuery, RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["at_least", "event_list", "event_query", "hosted", "name_of", "position", "run_query"]
+
+
+def hosted(app: str, functions: Sequence[Function[Any]]) -> dict[str, Function[Any]]:
+    """The functions of an engine by their keys ``"<app>/<id>"``, with their handlers of failures."""
+    listed = cast("object", functions)
+    if isinstance(listed, Function) or not isinstance(listed, list | tuple | set | frozenset):
+        raise ConfigError(f"Engine(functions): give a list of functions, got {shown(listed)}")
+    found: dict[str, Function[Any]] = {}
+    for one in functions:
+        if not isinstance(cast("object", one), Function):
+            raise ConfigError(
+                f"Engine(functions): {shown(one)} is no durable function: decorate it with @durable.function(...)"
+            )
+        for made in (one, one.on_failure):
+            if made is None:
+                continue
+            key = f"{app}/{made.id}"
+            if key in found:
+                raise ConfigError(f"Engine(functions): two functions have the id {made.id!r}")
+            found[key] = made
+    return found
+
+
+def at_least(what: str, value: object, least: int) -> int:
+    """A whole number, `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{what} must be a whole number, {least} or more, got {shown(value)}")
+    return value
+
+
+def event_list(what: str, given: object) -> list[Event[Any]]:
+    """One event, or a list of them, as a list."""
+    if isinstance(given, Event):
+        return [cast("Event[Any]", given)]
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    for one in listed:
+        if not isinstance(one, Event):
+            raise ConfigError(f"{what}: expected a durable.Event or a list of them, got {shown(one)}")
+    return listed
+
+
+def name_of(what: str, value: object) -> str:
+    """A non-empty name."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{what} must be a non-empty string, got {shown(value)}")
+    return value
+
+
+def _time(what: str, when: PointInTime | None) -> int | None:
+    return None if when is None else to_point_ms(when, what=what)
+
+
+def run_query(
+    function: str | None,
+    status: object,
+    event_id: str | None,
+    since: PointInTime | None,
+    until: PointInTime | None,
+    limit: int,
+) -> RunQuery:
+    """Which runs: `function` is a key."""
+    listed = [] if status is None else [status] if isinstance(status, str) else list(cast("Any", status))
+    return RunQuery(
+        function,
+        frozenset(_status(one) for one in listed),
+        event_id,
+        _time("runs(since)", since),
+        _time("runs(until)", until),
+        limit=at_least("runs(limit)", limit, 1),
+    )
+
+
+def _status(value: object) -> RunStatus:
+    try:
+        return RunStatus(cast("str", value))
+    except ValueError:
+        known = ", ".join(RunStatus)
+        raise ConfigError(f"runs(status): one of {known}, got {shown(value)}") from None
+
+
+def event_query(
+    name: str | None, since: PointInTime | None, until: PointInTime | None, limit: int
+) -> EventQuery:
+    """Which events; times count from their receipt."""
+    return EventQuery(
+        name,
+        _time("events(since)", since),
+        _time("events(until)", until),
+        limit=at_least("events(limit)", limit, 1),
+    )
+
+
+def position(cursor: str) -> int:
+    """The sequence in a cursor of events."""
+    try:
+        return int(cursor)
+    except ValueError:
+        raise ConfigError(f"events(cursor): a cursor that a page gave, got {shown(cursor)}") from None

@@ -1,0 +1,94 @@
+"""Retention: what is old is removed, in steps that do not block anybody.
+
+May not know why somebody wants it removed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable.store import SWEEP_MAX
+
+if TYPE_CHECKING:
+    from durable.records import Cutoffs
+    from durable_stores.sqlite.work import Work
+
+__all__ = ["sweep"]
+
+_LOOKS_AT = 4096
+"""Events that one call looks at, at most: those that a run still needs stay, and are passed over."""
+
+_ENDED = """
+SELECT id FROM (
+    SELECT id, ended FROM (
+        SELECT id, ended FROM runs WHERE trimmed = 0 AND ended < ?1 ORDER BY ended, id LIMIT ?2)
+    UNION ALL SELECT id, ended FROM (
+        SELECT id, ended FROM runs WHERE trimmed = 1 AND ended < ?1 ORDER BY ended, id LIMIT ?2)
+) ORDER BY ended, id LIMIT ?2
+"""
+_UNNEEDED = """
+SELECT seq, received < ?3 AND NOT EXISTS (SELECT 1 FROM runs WHERE event = seq)
+AND NOT EXISTS (SELECT 1 FROM more_events WHERE event = seq) AND NOT EXISTS (SELECT 1 FROM fired WHERE event = seq)
+AND NOT EXISTS (SELECT 1 FROM candidates WHERE event = seq) AND NOT EXISTS (SELECT 1 FROM buffered WHERE event = seq),
+received < ?3
+FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2
+"""
+_OUTLIVED = (
+    "DELETE FROM latches WHERE key IN (SELECT key FROM latches WHERE until <= ? LIMIT ?)",
+    "DELETE FROM accepted WHERE (name, id) IN (SELECT name, id FROM accepted WHERE until <= ? LIMIT ?)",
+    "DELETE FROM rates WHERE (key, number) IN (SELECT key, number FROM rates WHERE until <= ? LIMIT ?)",
+    "DELETE FROM throttles WHERE gate IN (SELECT gate FROM throttles WHERE tat_us / 1000 < ? AND wakes IS NULL LIMIT ?)",
+)
+
+
+def sweep(work: Work, cutoffs: Cutoffs) -> bool:
+    """Remove up to `SWEEP_MAX` of each sort; whether there is more."""
+    more = [_runs(work, cutoffs.runs), _memos(work, cutoffs.steps), _events(work, cutoffs.events)]
+    for statement in _OUTLIVED:
+        work.sql.execute(statement, (work.now, SWEEP_MAX))
+    return any(more)
+
+
+def _runs(work: Work, before: int) -> bool:
+    rows = work.sql.execute(_ENDED, (before, SWEEP_MAX + 1)).fetchall()
+    for table, key in (("memos", "run"), ("more_events", "run"), ("more_parents", "run"), ("runs", "id")):
+        work.sql.executemany(f"DELETE FROM {table} WHERE {key} = ?", rows[:SWEEP_MAX])  # noqa: S608
+    return len(rows) > SWEEP_MAX
+
+
+def _memos(work: Work, before: int) -> bool:
+    sql, left = work.sql, SWEEP_MAX
+    rows = sql.execute(
+        "SELECT id FROM runs WHERE trimmed = 0 AND ended < ? ORDER BY ended, id LIMIT ?", (before, SWEEP_MAX + 1)
+    ).fetchall()
+    for (run,) in rows:
+        gone = sql.execute(
+            "DELETE FROM memos WHERE run = ?1 AND position IN "
+            "(SELECT position FROM memos WHERE run = ?1 ORDER BY position LIMIT ?2)",
+            (run, left),
+        ).rowcount
+        left -= gone
+        if sql.execute("SELECT 1 FROM memos WHERE run = ?", (run,)).fetchone():
+            return True
+        sql.execute("UPDATE runs SET trimmed = 1 WHERE id = ?", (run,))
+    return len(rows) > SWEEP_MAX
+
+
+def _events(work: Work, before: int) -> bool:
+    sql = work.sql
+    (after,) = sql.execute("SELECT looked_at FROM store").fetchone()
+    rows = sql.execute(_UNNEEDED, (after, _LOOKS_AT, before)).fetchall()
+    unneeded = [seq for seq, is_unneeded, _ in rows if is_unneeded]
+    gone = unneeded[:SWEEP_MAX]
+    if gone:
+        work.note_sequence()
+        sql.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in gone])
+    if len(unneeded) > SWEEP_MAX:
+        reached, more = gone[-1], True
+    elif len(rows) == _LOOKS_AT and any(is_old for _, _, is_old in rows):
+        reached, more = rows[-1][0], True
+    else:
+        reached, more = 0, False
+    if reached != after:
+        sql.execute("UPDATE store SET looked_at = ?", (reached,))
+    return more
