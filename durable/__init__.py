@@ -5,6 +5,7 @@ order: `engine` (the roof), `steps` and `functions` (what users hold), `_executo
 decides), `store` (the contract), `records` (what passes through it).
 """
 
+from durable._core.operations import Signal as Signal
 from durable.clock import Clock as Clock
 from durable.clock import SystemClock as SystemClock
 from durable.context import Context as Context
@@ -42,7 +43,6 @@ from durable.retries import Backoff as Backoff
 from durable.runs import Page as Page
 from durable.runs import Run as Run
 from durable.runs import StepRecord as StepRecord
-from durable._core.operations import Signal as Signal
 from durable.steps import step as step
 from durable.store import Store as Store
 from durable.triggers import cron as cron

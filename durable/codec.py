@@ -65,7 +65,7 @@ def encode(value: object, *, what: str = "the value") -> bytes:
     """
     try:
         data = orjson.dumps(value, plain, OPTIONS)
-    except Exception as exc:  # noqa: BLE001 - whatever a value's own code raises, it cannot be written
+    except Exception as exc:
         data = _encode_leniently(value, what, exc)
     if b"null" in data and value is not None and not survives(value, data):
         msg = f"{what} cannot be stored as JSON: {flaw(value)}"
@@ -81,7 +81,7 @@ def _encode_leniently(value: object, what: str, cause: Exception) -> bytes:
             return orjson.dumps(value, plain, OPTIONS | orjson.OPT_NON_STR_KEYS)
     except RecursionError:
         found = "it is nested too deeply"
-    except Exception as exc:  # noqa: BLE001 - as above
+    except Exception as exc:
         found = f"{type(exc).__name__}: {exc}"
     msg = f"{what} cannot be stored as JSON: {found}"
     raise SerializationError(msg) from (cause.__cause__ or cause)
@@ -288,6 +288,6 @@ def digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
     """
     try:
         data = orjson.dumps([args, kwargs], plain, OPTIONS | orjson.OPT_SORT_KEYS)
-    except Exception:  # noqa: BLE001 - whatever a value's own code raises, there is no digest of it
+    except Exception:
         return None
     return hashlib.blake2b(data, digest_size=8).digest()

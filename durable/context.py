@@ -44,7 +44,11 @@ class Runtime(Performer, Protocol):
     """What a context shows of the run behind it."""
 
     attempt: int
-    unwinding: bool
+
+    @property
+    def unwinding(self) -> bool:
+        """Whether the handler is being taken apart, to go on later."""
+        ...
 
     @property
     def replaying(self) -> bool:

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from attrs import evolve
 
 from durable._core.expressions import compile_condition
-from durable._core.rerun import kept_memos
 from durable._executor.driver import owner
 from durable._executor.service import Options, Service
 from durable._executor.worker import Worker
+from durable.archive import Archive, Named
 from durable.clock import SystemClock
 from durable.codec import PLAIN, encode
 from durable.durations import shown, to_ms, to_point_ms
 from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
 from durable.functions import Function
-from durable.hosting import at_least, event_list, event_query, hosted, name_of, position, run_query
+from durable.hosting import at_least, event_list, hosted, name_of, run_query
 from durable.ids import Ulids
 from durable.limits import Limits, Retention
 from durable.observers import Observer, Observers
@@ -35,14 +35,13 @@ from durable.records import (
     Cancellation,
     History,
     New,
-    Plan,
     RunRecord,
     RunStatus,
     Signal,
     StoredEvent,
     Verb,
 )
-from durable.runs import Listing, Page, Run, event_of
+from durable.runs import Run, event_of
 from durable.urls import store_at
 
 if TYPE_CHECKING:
@@ -59,10 +58,9 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 T = TypeVar("T")
-Named = Function[Any] | str
 
 
-class Engine:
+class Engine(Archive):
     """Executes the runs of functions, and is the way in for events.
 
     Args:
@@ -237,6 +235,16 @@ class Engine:
             )
         return service
 
+    def _check(self, what: str) -> None:
+        self._open(what)
+
+    def _key(self, function: Named) -> str:
+        return self._known(self._open("runs"), function).key
+
+    def _decoder(self, function: str) -> Decoder:
+        here = self._options.functions.get(function)
+        return PLAIN if here is None else here.decoder
+
     def _known(self, service: Service, function: Named) -> Blueprint:
         """A function that is registered in the store."""
         name = function.id if isinstance(function, Function) else function
@@ -271,7 +279,7 @@ class Engine:
             raise DurableError("engine.send_soon: the engine is not open: use `async with engine:`")
         return asyncio.run_coroutine_threadsafe(self.send(event), service.loop)
 
-    async def send_signal(self, signal: str, data: Any = None) -> bool:  # noqa: F811 - the public name
+    async def send_signal(self, signal: str, data: Any = None) -> bool:
         """Resume the run that waits for a signal; whether there was one."""
         service = self._outside("send_signal", "ctx.step.send_signal")
         name = name_of("engine.send_signal(signal)", signal)
@@ -285,7 +293,7 @@ class Engine:
 
     # ------------------------------------------------------------ starting runs
 
-    async def start(self, function: Named, data: Any = None, *, id: str | None = None) -> Run:  # noqa: A002
+    async def start(self, function: Named, data: Any = None, *, id: str | None = None) -> Run:
         """Start one run of one function, whatever its triggers say.
 
         Args:
@@ -350,119 +358,16 @@ class Engine:
         """
         service = self._outside("rerun", "a step")
         history = await self._read(run_id)
-        memos = () if from_step is None else kept_memos(history, from_step)
-        key = history.run.function
-        new_id = service.intake.new_id()
-        now = self._clock.now_ms()
-        again = tuple(event.seq for event in history.events)
-
-        def letter(catalog: Catalog) -> Admission:
-            blueprint = catalog.functions.get(key)
-            limit = None if blueprint is None else blueprint.finish_timeout
-            plan = Plan(key, new_id, now, memos=memos, origin=run_id, finish_timeout=limit)
-            return Admission(plans=(plan,), registry=catalog.version, again=again)
-
+        letter, new_id = service.intake.repetition(history, from_step)
         answer = (await service.intake.admit([letter]))[0]
         return Run(self, await self._read(answer.outcomes[0].run or new_id))
-
-    # ------------------------------------------------------------ reading runs and events
-
-    async def get_run(self, run_id: str) -> Run:
-        """A handle on a run.
-
-        Raises:
-            LookupError: There is none of that id.
-        """
-        self._open("get_run")
-        return Run(self, await self._read(run_id))
-
-    async def _read(self, run_id: str) -> History:
-        history = await self._store.history(run_id)
-        if history is None:
-            raise LookupError(f"there is no run {run_id!r} in this store")
-        return history
-
-    def _decoder(self, function: str) -> Decoder:
-        hosted_here = self._options.functions.get(function)
-        return PLAIN if hosted_here is None else hosted_here.decoder
 
     async def _result(self, run: Run, timeout: Duration | None) -> Any:
         service = self._open("result")
         limit = None if timeout is None else to_ms(timeout, what="result(timeout)") / 1000
         async with asyncio.timeout(limit):
-            await self._until_ended(service, run)
+            await service.until_ended(run)
         return run.outcome()
-
-    async def _until_ended(self, service: Service, run: Run) -> None:
-        if run.status.ended:
-            return
-        ended, forget = service.watch(run.id)
-        try:
-            # An end that came before the watch is in the store; one that comes now is told.
-            await run.refresh()
-            while not run.status.ended:
-                await asyncio.wait([ended], timeout=None if self._is_ours(run) else 0.05)
-                if ended.done():
-                    run.ended(ended.result())
-                else:
-                    await run.refresh()
-        finally:
-            forget()
-
-    def _is_ours(self, run: Run) -> bool:
-        return f"{run.app}/{run.function_id}" in self._options.functions
-
-    def runs(
-        self,
-        function: Named | None = None,
-        status: RunStatus | str | Sequence[RunStatus | str] | None = None,
-        event_id: str | None = None,
-        since: PointInTime | None = None,
-        until: PointInTime | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Listing[Run]:
-        """Runs, newest first: ``await`` it for a `Page`, or ``async for`` over all of them.
-
-        Args:
-            function: Only of this one.
-            status: Only with this status, or one of these.
-            event_id: Only those that this event started.
-            since: Queued at this time or later.
-            until: Queued before this time.
-            limit: Runs on a page.
-            cursor: `Page.cursor` of the page before.
-        """
-        service = self._open("runs")
-        key = None if function is None else self._known(service, function).key
-        query = run_query(key, status, event_id, since, until, limit)
-
-        async def fetch(before: str | None) -> Page[Run]:
-            found = await self._store.runs(evolve(query, before=before))
-            more = found[-1].run.id if len(found) == query.limit else None
-            return Page([Run(self, one) for one in found], more)
-
-        return Listing(fetch, cursor)
-
-    def events(
-        self,
-        name: str | None = None,
-        since: PointInTime | None = None,
-        until: PointInTime | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Listing[Event[Any]]:
-        """Events, newest first, as `runs`; `since` and `until` count from their receipt."""
-        self._open("events")
-        query = event_query(name, since, until, limit)
-
-        async def fetch(before: str | None) -> Page[Event[Any]]:
-            place = None if before is None else position(before)
-            found = await self._store.events(evolve(query, before=place))
-            more = str(found[-1].seq) if len(found) == query.limit else None
-            return Page([event_of(one) for one in found], more)
-
-        return Listing(fetch, cursor)
 
     # ------------------------------------------------------------ cancelling and pausing
 
@@ -472,11 +377,9 @@ class Engine:
         Raises:
             LookupError: There is none of that id.
         """
-        service = self._outside("cancel", "a step")
-        states, _ = await self._store.cancel(self._clock.now_ms(), [run_id], "cancelled")
+        states = await self._outside("cancel", "a step").cancel([run_id])
         if states[0] is Cancellation.UNKNOWN:
             raise LookupError(f"there is no run {run_id!r} in this store")
-        service.worker.wake()
 
     async def cancel_runs(
         self,
@@ -517,10 +420,8 @@ class Engine:
                 for one in found
                 if condition is None or condition(event_of(one.events[0]).as_json())
             ]
-            states, _ = await self._store.cancel(self._clock.now_ms(), chosen, "cancelled")
-            count += sum(one is Cancellation.DONE for one in states)
+            count += (await service.cancel(chosen)).count(Cancellation.DONE)
             query = evolve(query, before=found[-1].run.id)
-        service.worker.wake()
         return count
 
     async def pause(self, function: Named) -> None:

@@ -72,7 +72,7 @@ class Event(Generic[T]):
         name: str,
         data: T | None = None,
         *,
-        id: str | None = None,  # noqa: A002 - the word that users know it by
+        id: str | None = None,
         ts: int | datetime | None = None,
         user: dict[str, Any] | None = None,
         v: str | None = None,
@@ -124,7 +124,7 @@ class Event(Generic[T]):
         name: str,
         data: bytes,
         *,
-        id: str,  # noqa: A002 - as above
+        id: str,
         ts: int,
         user: bytes | None = None,
         v: str | None = None,

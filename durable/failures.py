@@ -153,7 +153,7 @@ def _leaves(exc: BaseException) -> Iterator[BaseException]:
 def _message(exc: BaseException) -> str:
     try:
         return _text(str(exc), _LONGEST_MESSAGE)
-    except Exception as again:  # noqa: BLE001 - a user's `__str__` may raise anything
+    except Exception as again:
         return f"(its message cannot be read: {type(again).__name__})"
 
 
@@ -173,7 +173,7 @@ def _stack(exc: BaseException, folders: tuple[str, ...]) -> str | None:
         report = traceback.TracebackException.from_exception(exc, limit=-_MOST_FRAMES, compact=True)
         _trim(report, folders)
         text = "".join(report.format())
-    except Exception as again:  # noqa: BLE001 - half-made exceptions: the record is worth more than the stack
+    except Exception as again:
         return f"(the stack cannot be shown: {type(again).__name__})"
     if len(text) > _LONGEST_STACK:
         half = _LONGEST_STACK // 2 - 50

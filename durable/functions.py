@@ -55,7 +55,7 @@ class FunctionConfig:
     idempotency: str | None = None
     cancel_on: tuple[CancelOn, ...] = ()
     on_cancel: Literal["finish", "interrupt"] = "finish"
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
     failure_of: str | None = None
 
 
@@ -93,7 +93,7 @@ class Function(Generic[T_co]):
 
 
 def function(
-    id: str,  # noqa: A002
+    id: str,
     *,
     trigger: Trigger | Sequence[Trigger] | None = None,
     name: str | None = None,
@@ -166,7 +166,7 @@ def function(
 # ---------------------------------------------------------------- checks
 
 
-def _check_id(id: object) -> None:  # noqa: A002
+def _check_id(id: object) -> None:
     if not isinstance(id, str) or not 1 <= len(id) <= _LONGEST_ID or not id.isprintable():
         raise ConfigError(f"a function's id must be 1..{_LONGEST_ID} printable characters, got {shown(id)}")
 

@@ -50,8 +50,8 @@ def at_least(what: str, value: object, least: int) -> int:
 def event_list(what: str, given: object) -> list[Event[Any]]:
     """One event, or a list of them, as a list."""
     if isinstance(given, Event):
-        return [cast("Event[Any]", given)]
-    listed = list(given) if isinstance(given, list | tuple) else [given]
+        return [given]
+    listed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     for one in listed:
         if not isinstance(one, Event):
             raise ConfigError(f"{what}: expected a durable.Event or a list of them, got {shown(one)}")

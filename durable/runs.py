@@ -225,14 +225,16 @@ class Run:
         """Its steps, in order of their start."""
         history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
         found = [_step(memo) for memo in history.memos if memo.state is not MemoState.LATE]
-        for timer in history.timers:
-            if "#" in timer.ref and not timer.ref.startswith("!"):
-                found.append(
-                    _open_step(timer.ref, str(timer.kind or "run"), timer.attempt, timer.error, timer.started)
-                )
-        for wait in history.waits:
-            if wait.kind is not None:
-                found.append(_open_step(wait.ref, str(wait.kind), 0, None, wait.started))
+        found += [
+            _open_step(one.ref, str(one.kind), one.attempt, one.error, one.started)
+            for one in history.timers
+            if one.kind is not None
+        ]
+        found += [
+            _open_step(one.ref, str(one.kind), 0, None, one.started)
+            for one in history.waits
+            if one.kind is not None
+        ]
         order = {(one.step, one.index): one.position for one in history.memos}
         found.sort(key=lambda one: (one.started_at or from_ms(0), order.get((one.id, one.index), 1 << 30)))
         return found

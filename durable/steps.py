@@ -107,7 +107,7 @@ class Steps:
     ) -> T: ...
     @overload
     async def run(self, id: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:  # noqa: A002
+    async def run(self, id: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `fn` with the arguments; retry it; remember what it returns.
 
         A plain function runs in a worker thread. What comes back is always the decoded form of what was
@@ -138,7 +138,7 @@ class Steps:
 
     # ------------------------------------------------------------ time
 
-    async def sleep(self, id: str, duration: Duration) -> None:  # noqa: A002
+    async def sleep(self, id: str, duration: Duration) -> None:
         """Sleep for a duration. Holds neither a task nor a concurrency slot meanwhile; survives restarts.
 
         Raises:
@@ -147,12 +147,12 @@ class Steps:
         op = ops.Sleep(_checked(id), duration=to_ms(duration, what=f"step.sleep({id!r})"))
         await self._performer.perform(op)
 
-    async def sleep_until(self, id: str, when: PointInTime) -> None:  # noqa: A002
+    async def sleep_until(self, id: str, when: PointInTime) -> None:
         """Sleep until a point in time: an aware datetime, or ISO-8601 text with offset. Past: not at all."""
         op = ops.Sleep(_checked(id), until=to_point_ms(when, what=f"step.sleep_until({id!r})"))
         await self._performer.perform(op)
 
-    def timeout(self, id: str, duration: Duration) -> Timeout:  # noqa: A002
+    def timeout(self, id: str, duration: Duration) -> Timeout:
         """A durable time limit around the steps inside.
 
         The deadline is fixed when the block is entered for the first time, and survives restarts.
@@ -171,7 +171,7 @@ class Steps:
 
     async def wait_for_event(
         self,
-        id: str,  # noqa: A002
+        id: str,
         *,
         event: str,
         timeout: Duration,
@@ -215,7 +215,7 @@ class Steps:
 
     async def wait_for_signal(
         self,
-        id: str,  # noqa: A002
+        id: str,
         *,
         signal: str,
         timeout: Duration,
@@ -237,7 +237,7 @@ class Steps:
         got: ops.Signal | None = await self._performer.perform(op)
         return got
 
-    async def send_event(self, id: str, event: Event[Any] | Sequence[Event[Any]]) -> list[str]:  # noqa: A002
+    async def send_event(self, id: str, event: Event[Any] | Sequence[Event[Any]]) -> list[str]:
         """Send events, exactly once however often the run is replayed; returns their ids."""
         events = [event] if isinstance(event, Event) else list(event)
         for one in events:
@@ -248,7 +248,7 @@ class Steps:
         ids: list[str] = await self._performer.perform(ops.Send(_checked(id), events))
         return ids
 
-    async def send_signal(self, id: str, signal: str, data: Any = None) -> bool:  # noqa: A002
+    async def send_signal(self, id: str, signal: str, data: Any = None) -> bool:
         """Send a signal; ``True`` if a run that waited for it took it."""
         if not isinstance(signal, str) or not signal:
             raise ConfigError(f"step.send_signal({id!r}): signal must be a non-empty name, got {signal!r}")
@@ -267,7 +267,7 @@ class Steps:
     ) -> Any: ...
     async def invoke(
         self,
-        id: str,  # noqa: A002
+        id: str,
         *,
         function: Function[Any] | str,
         data: Any = None,
@@ -333,7 +333,7 @@ class Timeout:
             raise TimeoutError(f"step.timeout({self._op.step!r}): the time is over") from error
 
 
-def step(id: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:  # noqa: A002
+def step(id: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """Make a coroutine function a step wherever it is called inside a run; elsewhere it is as it was.
 
     Example:

@@ -226,14 +226,14 @@ class Store(Protocol):
            `Cause.DUE` and removes the wait. A `CANCEL` timer cancels the run, with the timer's ref as
            reason. Buffers that are due create their runs. Time acts here and nowhere else: until then a
            wait hears, and a buffer fills.
-        3. Up to `request.limit` turns that are due in the pools are taken, best rank first (one that was due
-           when it was queued, or when a claim looked, stays due though a clock steps back): each takes the smallest head
-           among the pools' ready lanes, checks its gates, and either takes it or moves its lane to the
-           first gate that is shut. Its gates: its throttle, if it was never claimed; a place of each of its
-           slots; and the one place of its singleton (which runs of either kind take and ask for). A run
-           that was cancelled has none. A run that is taken is owned by the engine, in a generation greater
-           by one. Its first claim sets `started`, removes its start time-out, and sets its finish time-out
-           as a `CANCEL` timer ``!finish``; that of a cancelled run does neither.
+        3. Up to `request.limit` turns that are due in the pools are taken, best rank first: each takes the
+           smallest head among the pools' ready lanes, checks its gates, and either takes it or moves its
+           lane to the first gate that is shut. (A turn that was due when it was queued, or when a claim
+           looked, stays due though a clock steps back.) Its gates: its throttle, if it was never claimed; a
+           place of each of its slots; and the one place of its singleton (which runs of either kind take
+           and ask for). A run that was cancelled has none. A run that is taken is owned by the engine, in a
+           generation greater by one. Its first claim sets `started`, removes its start time-out, and sets
+           its finish time-out as a `CANCEL` timer ``!finish``; that of a cancelled run does neither.
            A run that was parked with affinity to this engine comes without its memos (`Claim.warm`), but
            not when the claim is repeated.
            Places for which the engine's own runs ask stand in the pool of its name, ask for the slots

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 
     from durable._core.catalog import Blueprint, Cancel, Catalog
     from durable._core.expressions import Condition
-    from durable.records import Cursor, Parent
+    from durable.records import Cursor, History, Memo, Parent
 
-__all__ = ["INVOKED", "admission", "admission_of_tick", "condition_holds", "event_wait", "invocation", "plan"]
+__all__ = [
+    "INVOKED",
+    "admission",
+    "admission_of_tick",
+    "condition_holds",
+    "event_wait",
+    "invocation",
+    "plan",
+    "repetition",
+]
 
 INVOKED = "durable/function.invoked"
 _DAY_MS = 24 * 3600 * 1000
@@ -71,6 +80,16 @@ def admission_of_tick(
     document = {"id": event.id, "name": event.name, "data": data, "user": None, "ts": event.ts, "v": None}
     made = plan(blueprint, run, document, ts=event.ts, now=now)
     return Admission(event, (made,), catalog.version, cursor=cursor)
+
+
+def repetition(catalog: Catalog, history: History, memos: tuple[Memo, ...], run: str, now: int) -> Admission:
+    """One more run from the events of `history`, which already knows `memos`."""
+    key = history.run.function
+    blueprint = catalog.functions.get(key)
+    limit = None if blueprint is None else blueprint.finish_timeout
+    made = Plan(key, run, now, memos=memos, origin=history.run.id, finish_timeout=limit)
+    again = tuple(event.seq for event in history.events)
+    return Admission(plans=(made,), registry=catalog.version, again=again)
 
 
 def plan(

@@ -210,7 +210,7 @@ def pattern(text: str) -> Pattern:
         return _re2()(text)
     except UnicodeEncodeError:
         reason = "half of a surrogate pair"
-    except Exception as error:  # noqa: BLE001 (re2's own error, which cannot be named before it is imported)
+    except Exception as error:
         found = error.args[0] if error.args else ""
         reason = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
     raise OperationError(f"{text!r} is no pattern of RE2: {reason}")

@@ -84,6 +84,7 @@ def canonical(value: object, meter: Meter) -> str:
     Why iterative: see `equal`.
 
     Example:
+        >>> from durable._core.cel_kinds import Meter
         >>> canonical({"b": 1.0, "a": [True, None]}, Meter())
         '{"a":[true,null],"b":1}'
     """

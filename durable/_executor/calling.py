@@ -40,7 +40,7 @@ async def alone(session: Session, op: Call, key: Key) -> Any:
         if not session.outbox.empty:
             await session.outbox.barrier()
         data, value = await _attempt(session, pending)
-    except Interrupt:
+    except (Interrupt, KeyboardInterrupt):
         raise
     except asyncio.CancelledError as error:
         if session.unwinding:
@@ -49,8 +49,6 @@ async def alone(session: Session, op: Call, key: Key) -> Any:
             session.withdraw(pending)
             raise
         failed_for_good = _failed(session, pending, error)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # SystemExit in a callback is an error of the step, too
         failed_for_good = _failed(session, pending, error)
     else:
@@ -80,7 +78,7 @@ async def _beside(session: Session, pending: Pending) -> None:
         data, _ = await _attempt(session, pending)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - as in `alone`
+    except BaseException as error:
         if session.unwinding or pending.phase is not Phase.ACTIVE:
             return
         if _failed(session, pending, error):

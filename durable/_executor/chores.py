@@ -179,7 +179,7 @@ class Chores:
         try:
             await service.intake.admit([letter])
         except StoreError as error:
-            _log.error("a tick of %s could not be stored: %s", tick.blueprint.key, error)  # noqa: TRY400
+            _log.error("a tick of %s could not be stored: %s", tick.blueprint.key, error)
             await asyncio.sleep(_RETRY_SECONDS)
             await self._admit(tick, at, start=start)
 
@@ -192,8 +192,9 @@ class Chores:
         now = service.clock.now_ms()
         cutoffs = Cutoffs(now - retention.runs_ms, now - retention.steps_ms, now - retention.events_ms)
         try:
-            while await service.store.sweep(now, cutoffs):
-                await asyncio.sleep(0)
+            more = True
+            while more:
+                more = await service.store.sweep(now, cutoffs)
         except StoreError as error:
             _log.warning("old runs could not be removed now: %s", error)
 

@@ -73,6 +73,7 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self.busy = False
         self._landing_now = 0
+        self._told: asyncio.Future[None] | None = None
 
     def add(self, session: Session) -> None:
         """Write this session's draft with the next transaction."""
@@ -112,8 +113,12 @@ class Committer:
             self._landing_now += 1
             self._loop.call_soon(self._land, sealed, answer, 0)
             self.busy = False
-            while self._landing_now > 1:  # the store answered without a pause: let others have the loop
-                await asyncio.sleep(0)
+            if self._landing_now > 1:  # the store answered without a pause: let others have the loop
+                await self._all_told()
+
+    async def _all_told(self) -> None:
+        self._told = self._loop.create_future()
+        await self._told
 
     def _seal(self) -> list[Sealed]:
         catalog = self._landing.catalog
@@ -135,7 +140,7 @@ class Committer:
             try:
                 return await self._store.commit(self._clock.now_ms(), self._engine_id, items)
             except StoreError as error:
-                _log.error("the store refuses to write (%s); trying again in %.2f s", error, pause)  # noqa: TRY400
+                _log.error("the store refuses to write (%s); trying again in %.2f s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
@@ -151,5 +156,7 @@ class Committer:
                 session.crash(error)
         if start + SLICE < len(sealed):
             self._loop.call_soon(self._land, sealed, answer, start + SLICE)
-        else:
-            self._landing_now -= 1
+            return
+        self._landing_now -= 1
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)

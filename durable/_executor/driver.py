@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from durable.errors import Interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
-__all__ = ["Owner", "RunTask", "TaskFactory", "in_context", "owner", "rooted"]
+__all__ = ["Owner", "RunTask", "RunTasks", "TaskFactory", "in_context", "owner", "rooted"]
 
 
 class Owner(Protocol):
@@ -36,6 +36,35 @@ class Owner(Protocol):
 
 owner: ContextVar[Owner | None] = ContextVar("durable_owner", default=None)
 """The run whose handler is executing here; ``None`` outside of one, and inside a step's callback."""
+
+
+class RunTasks:
+    """The tasks of one run beside its root; `touch` is told of each birth and end."""
+
+    def __init__(self, touch: Callable[[], None]) -> None:
+        self.alive: set[asyncio.Future[Any]] = set()
+        self.unwinding = False
+        self.abandoned = False
+        self._touch = touch
+        self._births = 0
+
+    def number(self) -> int:
+        """See `Owner`."""
+        self._births += 1
+        self._touch()
+        return self._births
+
+    def born(self, task: asyncio.Future[Any]) -> None:
+        """See `Owner`."""
+        self.alive.add(task)
+        task.add_done_callback(self._died)
+        self._touch()
+
+    def _died(self, task: asyncio.Future[Any]) -> None:
+        self.alive.discard(task)
+        if not task.cancelled() and (self.unwinding or self.abandoned):
+            task.exception()  # nobody is left to retrieve it
+        self._touch()
 
 
 class RunTask(asyncio.Task[Any]):
@@ -70,7 +99,7 @@ class TaskFactory:
         eager: Any = getattr(asyncio, "eager_task_factory", None)
         self._eager = eager is not None and self._before is eager
         self._foreign = self._before is not None and not self._eager
-        self._users = 0
+        self.users = 0
 
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
@@ -95,17 +124,17 @@ class TaskFactory:
         current: Any = loop.get_task_factory()
         factory = current if isinstance(current, TaskFactory) else TaskFactory(loop)
         if factory is not current:
-            loop.set_task_factory(factory)
-        factory._users += 1
+            loop.set_task_factory(factory)  # type: ignore[arg-type]  # typeshed names no options
+        factory.users += 1
         return factory
 
     def release(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Restore the factory of before with the last engine; ``False``: somebody has replaced ours."""
-        self._users -= 1
+        self.users -= 1
         current: Any = loop.get_task_factory()
         if current is not self:
             return False
-        if self._users == 0:
+        if self.users == 0:
             loop.set_task_factory(self._before)
         return True
 

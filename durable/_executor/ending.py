@@ -31,25 +31,25 @@ _UNWIND_SECONDS = 1.0
 
 async def complete(session: Session, output: Any) -> None:
     """The handler has returned `output`."""
-    if session.children:
+    if session.tasks.alive:
         await _end_children(session)
     if session.failure is not None:
         return await fail(session, session.failure)
     what = f"the result of function {session.function.id!r}"
     try:
         data = b"null" if output is None else encode(output, what=what)
-        if len(data) > session.limits.step_bytes:
-            raise LimitError(
-                f"{what} has {len(data):,} bytes; Limits.step_bytes allows {session.limits.step_bytes:,}"
-            )
-    except (SerializationError, LimitError) as error:
+    except SerializationError as error:
         return _end(session, End(RunStatus.FAILED, error=error_record(error).encode()))
+    most = session.limits.step_bytes
+    if len(data) > most:
+        large = LimitError(f"{what} has {len(data):,} bytes; Limits.step_bytes allows {most:,}")
+        return _end(session, End(RunStatus.FAILED, error=error_record(large).encode()))
     return _end(session, End(RunStatus.COMPLETED, data, unmet=session.journal.unmet()))
 
 
 async def fail(session: Session, error: BaseException) -> None:
     """The handler has raised: it is called again later, or the run has failed."""
-    if session.children:
+    if session.tasks.alive:
         await _end_children(session)
     if session.failure is not None:
         error = session.failure
@@ -97,13 +97,13 @@ def _announce(session: Session, end: End) -> None:
     for name, data in found:
         session.draft.letters.append(session.host.intake.internal(name, data, session.host.clock.now_ms()))
     session.draft.then = session.end = end
-    session.rounds.stopped = True
+    session.rounds.stopped = session.tasks.abandoned = True
     session.save()
 
 
 def abort(session: Session, error: BaseException) -> None:
     """Fail the run from outside of its handler."""
-    session.unwinding = session.rounds.stopped = True
+    session.tasks.unwinding = session.rounds.stopped = True
     _spawn(session, _abort(session, error))
 
 
@@ -114,7 +114,7 @@ async def _abort(session: Session, error: BaseException) -> None:
 
 def let_go(session: Session) -> None:
     """Unwind the handler; announce a cancelled run, hand any other back."""
-    session.unwinding = True
+    session.tasks.unwinding = True
     _spawn(session, _let_go(session))
 
 
@@ -135,7 +135,7 @@ def announce_cancelled(session: Session) -> None:
 
 def crash(session: Session, error: BaseException) -> None:
     """The engine has failed on this run: its handler's attempt fails."""
-    session.unwinding = True
+    session.tasks.unwinding = True
     _spawn(session, _crash(session, error))
 
 
@@ -158,7 +158,7 @@ async def unwind(session: Session) -> None:
     The root has 32 turns, since a handler inside an anyio group waits for its own children; and one second in
     all, after which what is left is left behind and named in the log.
     """
-    session.unwinding = session.rounds.stopped = True
+    session.tasks.unwinding = session.rounds.stopped = True
     root = session.root
     if root is not None and not root.done():
         root.cancel()
@@ -166,7 +166,7 @@ async def unwind(session: Session) -> None:
             if root.done():
                 break
             await asyncio.sleep(0)
-    left = {one for one in session.children if not one.done()}
+    left = {one for one in session.tasks.alive if not one.done()}
     left |= {
         one.task for one in session.rounds.awaiting.values() if one.task is not None and not one.task.done()
     }
@@ -184,7 +184,8 @@ async def unwind(session: Session) -> None:
 
 async def _end_children(session: Session) -> None:
     """The handler has ended: its remaining tasks are cancelled, and so their steps are withdrawn."""
-    children = {one for one in session.children if not one.done()}
+    session.tasks.abandoned = True
+    children = {one for one in session.tasks.alive if not one.done()}
     for task in children:
         task.cancel()
     if children:

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from durable._core.operations import Call
-
     from durable._executor.committer import Committer
     from durable._executor.intake import Intake
     from durable._executor.session import Session

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from durable._core.admission import INVOKED, admission, invocation
+from durable._core.admission import INVOKED, admission, invocation, repetition
 from durable._core.catalog import Catalog
+from durable._core.rerun import kept_memos
 from durable.codec import encode
 from durable.errors import EventTooLarge, StoreError
 from durable.events import check_sendable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from durable.events import Event
     from durable.ids import Ulids
     from durable.limits import Limits
-    from durable.records import Admitted
+    from durable.records import Admitted, History
     from durable.store import Store
 
 __all__ = ["Intake"]
@@ -166,6 +167,20 @@ class Intake:
 
         return write, run
 
+    def repetition(self, history: History, from_step: str | tuple[str, int] | None) -> tuple[Letter, str]:
+        """How a run is repeated from its event, and the id of the new one.
+
+        Raises:
+            LookupError: The run has no step `from_step`.
+        """
+        memos = () if from_step is None else kept_memos(history, from_step)
+        run, now = self.new_id(), self._clock.now_ms()
+
+        def write(catalog: Catalog) -> Admission:
+            return repetition(catalog, history, memos, run, now)
+
+        return write, run
+
     # ------------------------------------------------------------ admitting
 
     async def admit(self, letters: Sequence[Letter]) -> list[Answered]:
@@ -192,7 +207,7 @@ class Intake:
             parcels = self._gather()
             try:
                 await self._deliver(parcels)
-            except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+            except Exception as error:
                 for parcel in parcels:
                     if not parcel.answer.done():
                         parcel.answer.set_exception(error)

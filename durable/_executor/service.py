@@ -32,12 +32,16 @@ if TYPE_CHECKING:
     from durable.ids import Ulids
     from durable.limits import Limits, Retention
     from durable.observers import Observers
-    from durable.records import Then
+    from durable.records import Cancellation, Then
+    from durable.runs import Run
     from durable.store import Store
 
 __all__ = ["Options", "Service"]
 
 _log = logging.getLogger("durable.engine")
+
+_RECENT = 256
+"""Ends that are kept, for those who ask for a result a moment too late."""
 
 _HURRIED_MS = 2000
 """How long interrupted callbacks have to end, on leaving."""
@@ -95,6 +99,7 @@ class Service:
         self.tasks: list[asyncio.Task[None]] = []
         self.hurried = False
         self._watchers: dict[str, list[asyncio.Future[End]]] = {}
+        self._recent: dict[str, End] = {}
         self._pulsed: asyncio.Future[None] | None = None
         self.worker = worker(
             engine,
@@ -255,6 +260,9 @@ class Service:
     def watch(self, run_id: str) -> tuple[asyncio.Future[End], Callable[[], None]]:
         """Resolves with the end of a run that executes here; and how to stop watching."""
         watcher: asyncio.Future[End] = self.loop.create_future()
+        if run_id in self._recent:
+            watcher.set_result(self._recent[run_id])
+            return watcher, lambda: None
         watchers = self._watchers.setdefault(run_id, [])
         watchers.append(watcher)
 
@@ -266,9 +274,39 @@ class Service:
 
         return watcher, forget
 
+    async def until_ended(self, run: Run) -> None:
+        """Return when a run has ended; its handle knows how."""
+        if run.status.ended:
+            return
+        ended, forget = self.watch(run.id)
+        try:
+            # An end that came before the watch is in the store; that of a run which executes here is told.
+            if not ended.done() and not self.worker.has(run.id):
+                await run.refresh()
+            while not run.status.ended:
+                look_again = 5.0 if self.worker.hosts(f"{run.app}/{run.function_id}") else 0.05
+                await asyncio.wait([ended], timeout=look_again)
+                if ended.done():
+                    run.ended(ended.result())
+                else:
+                    await run.refresh()
+        finally:
+            forget()
+
+    async def cancel(self, runs: list[str]) -> tuple[Cancellation, ...]:
+        """Cancel runs; what became of each."""
+        if not runs:
+            return ()
+        states, _ = await self.store.cancel(self.clock.now_ms(), runs, "cancelled")
+        self.worker.wake()
+        return states
+
     def _run_ended(self, run_id: str, then: Then) -> None:
         assert isinstance(then, End)
         self.chores.ended += 1
+        self._recent[run_id] = then
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
         for watcher in self._watchers.pop(run_id, ()):
             if not watcher.done():
                 watcher.set_result(then)

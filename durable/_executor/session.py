@@ -20,7 +20,7 @@ from durable._core.journal import Entry, Journal, Key
 from durable._core.settling import raised, settle
 from durable._executor import arming, calling, ending
 from durable._executor.draft import Pending, Phase
-from durable._executor.driver import owner, rooted
+from durable._executor.driver import RunTasks, owner, rooted
 from durable._executor.outbox import Outbox
 from durable._executor.rounds import Rounds
 from durable.context import Context, attempting, enter
@@ -80,14 +80,12 @@ class Session:
         )
         self.active = 0
         self.root: asyncio.Task[None] | None = None
-        self.children: set[asyncio.Future[Any]] = set()
-        self._births = 0
+        self.tasks = RunTasks(self.rounds.quiet.touch)
         self._spent = 0
         self._turn_began = 0.0
         self.size = sum(len(memo.value or b"") for memo in history.memos)
         self.outbox = Outbox(host.loop)
         self.parked = False
-        self.unwinding = False
         self.halted = False
         self.cancelled = history.run.status is RunStatus.CANCELLED
         self.failure: Exception | None = None
@@ -96,6 +94,11 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.run_id} of {self.function.id!r}>"
+
+    @property
+    def unwinding(self) -> bool:
+        """Whether the handler is being taken apart: nothing that it does is recorded."""
+        return self.tasks.unwinding
 
     @property
     def draft(self) -> Draft:
@@ -111,15 +114,15 @@ class Session:
 
     async def _main(self) -> None:
         try:
-            owner.set(self)
+            owner.set(self.tasks)
             self.context = self._context()
             enter(self.context)
             if self.fired.pop("", None) is not None:
                 self.draft.drop.append("")
-            output = await rooted(self, self.function(self.context))
+            output = await rooted(self.tasks, self.function(self.context))
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        except BaseException as error:
             if not self.unwinding:
                 await ending.fail(self, error)
         else:
@@ -134,24 +137,6 @@ class Session:
         return Context(
             self, run_id=self.run_id, events=events, function=self.function, engine=self.host.engine
         )
-
-    def number(self) -> int:
-        """A task of this run is about to be made (see `driver.Owner`)."""
-        self._births += 1
-        self.rounds.quiet.touch()
-        return self._births
-
-    def born(self, task: asyncio.Future[Any]) -> None:
-        """A task of this run was made, and lives."""
-        self.children.add(task)
-        task.add_done_callback(self._died)
-        self.rounds.quiet.touch()
-
-    def _died(self, task: asyncio.Future[Any]) -> None:
-        self.children.discard(task)
-        if not task.cancelled() and (self.unwinding or self.end is not None):
-            task.exception()  # nobody is left to retrieve it
-        self.rounds.quiet.touch()
 
     @property
     def replaying(self) -> bool:
@@ -204,7 +189,7 @@ class Session:
             )
             raise self.failure
         self._spent += 1
-        lone = task is self.root and not self.children and not self.rounds.awaiting
+        lone = task is self.root and not self.tasks.alive and not self.rounds.awaiting
         return key, entry, lone
 
     def _notice_repetition(self, key: Key) -> None:

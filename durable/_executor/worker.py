@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections import OrderedDict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from durable._core.admission import condition_holds
+from durable._core.settling import document_of
 from durable._executor import callbacks, ending
 from durable._executor.committer import SLICE, Committer
 from durable._executor.session import Session
+from durable._executor.warm import Warm
 from durable.errors import DurableWarning, StoreError
 from durable.records import (
     Admitted,
@@ -28,7 +30,6 @@ from durable.records import (
     Verdict,
     Yield,
 )
-from durable._core.settling import document_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -97,19 +98,18 @@ class Worker:
         self.intake: Intake
         self.committer = Committer(store, engine_id, clock, self)
         self.sessions: dict[str, Session] = {}
-        self.warm: OrderedDict[str, tuple[Session, int]] = OrderedDict()
+        self.warm = Warm(warm_for, max_warm)
         self._store = store
         self._functions = functions
         self._pools = frozenset(functions)
         self._threads = threads
         self._capacity = capacity
-        self._warm_for = warm_for
-        self._max_warm = max_warm
         self._ended = ended
         self._pulse = pulse
         self._seen = 0
         self._ahead: set[int] = set()
         self._mail: deque[Delivery] = deque()
+        self._coming: set[str] = set()
         self._sorting = False
         self._warned: set[str] = set()
         self._backlog = False
@@ -138,7 +138,7 @@ class Worker:
     @property
     def next_due(self) -> int | None:
         """When something will happen by time alone: a timer, or an eviction."""
-        cold = next(iter(self.warm.values()))[1] + self._warm_for if self.warm else None
+        cold = self.warm.cold_at
         if cold is None or self._store_due is None:
             return self._store_due if cold is None else cold
         return min(cold, self._store_due)
@@ -164,6 +164,14 @@ class Worker:
             return None
         return Request(self.engine_id, self._seen, self._pools, free)
 
+    def has(self, run_id: str) -> bool:
+        """Whether a run executes, or waits, in this process: then its end will be told."""
+        return run_id in self.sessions or run_id in self._coming
+
+    def hosts(self, function: str) -> bool:
+        """Whether runs of this function (its key) are executed here."""
+        return function in self._pools
+
     def _free(self) -> int:
         return self._capacity - (len(self.sessions) - len(self.warm)) - len(self._mail)
 
@@ -187,7 +195,7 @@ class Worker:
                 if self._is_time() and await self.turn():
                     self.wake()
             except StoreError as error:
-                _log.error("the store gives no work (%s); asking again in %.1f s", error, _RETRY_SECONDS)  # noqa: TRY400
+                _log.error("the store gives no work (%s); asking again in %.1f s", error, _RETRY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
                 self.wake()
             self._set_alarm()
@@ -261,6 +269,8 @@ class Worker:
                 self._seen += 1
                 self._ahead.discard(self._seen)
             self._mail.append(one)
+            if isinstance(one, Claim):
+                self._coming.add(one.history.run.id)
         if self._mail and not self._sorting:
             self._sorting = True
             self._sort()
@@ -281,6 +291,7 @@ class Worker:
 
     def _hand_over(self, one: Delivery) -> None:
         if isinstance(one, Claim):
+            self._coming.discard(one.history.run.id)
             self._claimed(one)
             return
         session = self.sessions.get(one.run)
@@ -298,7 +309,7 @@ class Worker:
                 self._keep(ending.unwind(session))
             self._announce(claim)
         elif session is not None and not session.unwinding and session.end is None:
-            self.warm.pop(run.id, None)
+            self.warm.take(run.id)
             self.observers.run_resumed(run.id, run.function)
             session.resume(claim.history)
         elif claim.warm:
@@ -338,7 +349,7 @@ class Worker:
 
     def revived(self, session: Session) -> None:
         """A parked run goes on by itself: a cancelled await, say."""
-        self.warm.pop(session.run_id, None)
+        self.warm.take(session.run_id)
 
     # ------------------------------------------------------------ what became of commits
 
@@ -392,10 +403,10 @@ class Worker:
     def _parked(self, session: Session) -> None:
         session.parked = True
         run = session.run_id
-        self.warm[run] = session, self.clock.now_ms()
+        now = self.clock.now_ms()
+        self.warm.put(session, now)
         self.observers.run_parked(run, session.history.run.function)
-        while len(self.warm) > self._max_warm:
-            self._evict(next(iter(self.warm)))
+        self._evict_cold(now)
         self._set_alarm()
         self._place_is_free()
 
@@ -409,7 +420,7 @@ class Worker:
     def _forget(self, session: Session) -> None:
         if self.sessions.get(session.run_id) is session:
             del self.sessions[session.run_id]
-            self.warm.pop(session.run_id, None)
+            self.warm.take(session.run_id)
 
     def _place_is_free(self) -> None:
         if self._backlog:
@@ -423,16 +434,12 @@ class Worker:
     # ------------------------------------------------------------ eviction
 
     def _evict_cold(self, now: int) -> None:
-        while self.warm:
-            run, (_, since) = next(iter(self.warm.items()))
-            if since + self._warm_for > now:
-                return
-            self._evict(run)
+        for session in self.warm.cold(now):
+            self._evict(session)
 
-    def _evict(self, run: str) -> None:
-        session, _ = self.warm.pop(run)
-        self.sessions.pop(run, None)
-        self.observers.run_evicted(run, session.history.run.function)
+    def _evict(self, session: Session) -> None:
+        self.sessions.pop(session.run_id, None)
+        self.observers.run_evicted(session.run_id, session.history.run.function)
         self._keep(ending.unwind(session))
 
     # ------------------------------------------------------------ stopping
@@ -460,7 +467,7 @@ class Worker:
         """Drop the tasks of parked runs; they are nobody's, and are replayed when they go on."""
         if self._alarm is not None:
             self._alarm.cancel()
-        for run in list(self.warm):
-            self._evict(run)
+        for session in self.warm.all():
+            self._evict(session)
         while self._keepers:
             await asyncio.wait(self._keepers)

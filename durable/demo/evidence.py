@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import field, frozen
+from attrs import frozen
 
 from durable.demo.ledger import BEGIN, EFFECT, ERROR, READY
 
@@ -22,11 +22,15 @@ Key: TypeAlias = tuple[str, str]
 
 @frozen
 class Snapshot:
-    """What the store says at one moment: each run's function and status, and the steps it remembers."""
+    """What the store says at one moment: each run's function and status, and the steps it remembers.
+
+    `committed` are steps that have a result, `failed` those among them whose result is an error.
+    """
 
     functions: Mapping[str, str]
     statuses: Mapping[str, str]
     committed: frozenset[Key]
+    failed: frozenset[Key] = frozenset()
     last_end: float = 0.0
 
     def count(self, *statuses: str) -> int:
@@ -70,23 +74,12 @@ class Evidence:
     until_resumed: float | None = None
     until_done: float | None = None
     lines: int = 0
-    total: Tally = field(init=False)
 
-    @total.default
-    def _total(self) -> Tally:
-        def of(name: str) -> int:
-            return sum(getattr(one, name) for one in self.tallies)
-
-        return Tally(
-            "all",
-            of("runs"),
-            of("completed"),
-            of("steps"),
-            of("retries"),
-            of("again"),
-            of("repeated"),
-            of("missing"),
-        )
+    @property
+    def total(self) -> Tally:
+        """All functions together."""
+        names = ("runs", "completed", "steps", "retries", "again", "repeated", "missing")
+        return Tally("all", *(sum(getattr(one, name) for one in self.tallies) for name in names))
 
     @property
     def holds(self) -> bool:
@@ -94,18 +87,15 @@ class Evidence:
         return self.total.lost == 0 and self.total.repeated == 0 and self.total.runs > 0
 
 
-def in_flight(entries: Sequence[Entry], committed: frozenset[Key] = frozenset()) -> frozenset[Key]:
-    """Steps that have begun, have not failed, and are not committed.
-
-    Without `committed`: not known to have had their effect.
-    """
+def in_flight(entries: Sequence[Entry], over: frozenset[str]) -> frozenset[Key]:
+    """Steps that have begun, and of which no later line says one of the things in `over`."""
     begun: set[Key] = set()
     for one in entries:
         if one.what == BEGIN:
             begun.add((one.run, one.step))
-        elif one.what == ERROR or (one.what == EFFECT and not committed):
+        elif one.what in over:
             begun.discard((one.run, one.step))
-    return frozenset(begun) - committed
+    return frozenset(begun)
 
 
 def weigh(
@@ -122,7 +112,8 @@ def weigh(
     """
     first = [one for one in entries if one.pid == killed]
     rest = [one for one in entries if one.pid != killed and one.at >= restarted]
-    flying = in_flight(first, at_kill.committed) if first else frozenset()
+    # A step whose effect is noted but whose result was not committed yet is in flight, too.
+    flying = in_flight(first, frozenset({ERROR})) - at_kill.committed
     done = Counter((one.run, one.step) for one in entries if one.what == EFFECT)
     begun_again = Counter((one.run, one.step) for one in rest if one.what == BEGIN)
     repeated = {
@@ -141,7 +132,7 @@ def weigh(
                 retries=sum(one.what == ERROR and one.run in runs for one in entries),
                 again=sum(key[0] in runs and begun_again[key] > 0 for key in flying),
                 repeated=sum(times for key, times in repeated.items() if key[0] in runs),
-                missing=sum(key[0] in runs and not done[key] for key in at_end.committed),
+                missing=sum(key[0] in runs and not done[key] for key in at_end.committed - at_end.failed),
             )
         )
     ours = at_end.functions.keys()

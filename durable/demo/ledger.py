@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,6 +14,7 @@ from attrs import asdict, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 __all__ = ["BEGIN", "EFFECT", "ERROR", "READY", "Entry", "Ledger", "read"]
 

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -59,18 +59,19 @@ def _read(path: Path) -> bytes:
 
 def _event(line: bytes, where: str) -> Event[dict[str, Any]]:
     try:
-        found = orjson.loads(line)
+        found: object = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise EventFileError(f"{where} is not JSON: {error}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+    about = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    if not isinstance(about.get("name"), str):
         raise EventFileError(f'{where} is no event: an object with a "name" (text) and "data" (an object)')
-    unknown = sorted(set(found) - {"name", "data"})
+    unknown = sorted(about.keys() - {"name", "data"})
     if unknown:
         raise EventFileError(
             f'{where}: only "name" and "data" are known, not {", ".join(map(repr, unknown))}'
         )
     try:
-        return Event(found["name"], found.get("data"))
+        return Event(about["name"], about.get("data"))
     except EventRejected as error:
         raise EventFileError(f"{where}: {error}") from None
 

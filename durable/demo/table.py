@@ -16,10 +16,10 @@ _ASCII = "+++++++++-|"
 def table(
     header: Sequence[str], groups: Sequence[Sequence[Sequence[object]]], *, ascii_only: bool
 ) -> list[str]:
-    """The lines of a table; `groups` of rows are set apart by rules, columns of numbers to the right.
+    r"""The lines of a table; `groups` of rows are set apart by rules, columns of numbers to the right.
 
     Example:
-        >>> print("\\n".join(table(["name", "n"], [[["a", 1]], [["all", 1]]], ascii_only=True)))
+        >>> print("\n".join(table(["name", "n"], [[["a", 1]], [["all", 1]]], ascii_only=True)))
         +------+---+
         | name | n |
         +------+---+

@@ -37,10 +37,10 @@ class Services:
         self._ledger = ledger
 
     async def call(self, step: str, answer: Any = None) -> Any:
-        """Have the service behind `step` do its work, which takes 60 to 200 ms."""
+        """Have the service behind `step` do its work, which takes 100 to 260 ms."""
         ctx = durable.current()
         await self._note(BEGIN, step)
-        await asyncio.sleep(0.06 + zlib.crc32(f"{ctx.run_id}{step}".encode()) % 140 / 1000)
+        await asyncio.sleep(0.1 + zlib.crc32(f"{ctx.run_id}{step}".encode()) % 160 / 1000)
         await self._note(EFFECT, step)
         return answer
 
@@ -88,6 +88,7 @@ def _review_pull_request(services: Services) -> durable.Function[Any]:
             if_="event.data.action in ['opened', 'reopened', 'ready_for_review', 'synchronize'] "
             "&& !event.data.pull_request.draft",
         ),
+        backoff=SOON,
     )
     async def review_pull_request(ctx: durable.Context) -> dict[str, Any]:
         number = ctx.event.data["pull_request"]["number"]
@@ -111,6 +112,7 @@ def _triage_issue(services: Services, notify: durable.Function[Any]) -> durable.
             durable.on("github/issues.opened"),
             durable.on("github/issues.assigned", if_="size(event.data.issue.labels) > 0"),
         ],
+        backoff=SOON,
     )
     async def triage_issue(ctx: durable.Context) -> str:
         issue = ctx.event.data["issue"]
@@ -124,7 +126,9 @@ def _triage_issue(services: Services, notify: durable.Function[Any]) -> durable.
 
 def _build_push(services: Services) -> durable.Function[Any]:
     @durable.function(
-        "build-push", trigger=durable.on("github/push", if_="!event.data.deleted"), backoff=SOON
+        "build-push",
+        trigger=durable.on("github/push", if_="!event.data.deleted"),
+        backoff=SOON,
     )
     async def build_push(ctx: durable.Context) -> str:
         await ctx.step.run("checkout", services.call, "checkout")
@@ -155,7 +159,9 @@ def _announce_release(services: Services, notify: durable.Function[Any]) -> dura
 
 
 def _thank_stargazer(services: Services) -> durable.Function[Any]:
-    @durable.function("thank-stargazer", trigger=["github/star.created", "github/watch.started"])
+    @durable.function(
+        "thank-stargazer", trigger=["github/star.created", "github/watch.started"], backoff=SOON
+    )
     async def thank_stargazer(ctx: durable.Context) -> None:
         await ctx.step.sleep("not-too-eager", "1s")
         await ctx.step.run("thank", services.call, "thank")
@@ -164,7 +170,7 @@ def _thank_stargazer(services: Services) -> durable.Function[Any]:
 
 
 def _notify(services: Services) -> durable.Function[Any]:
-    @durable.function("notify")
+    @durable.function("notify", backoff=SOON)
     async def notify(ctx: durable.Context) -> None:
         await ctx.step.run("compose", services.call, "compose")
         await ctx.step.run("deliver", services.call, "deliver")
@@ -173,7 +179,7 @@ def _notify(services: Services) -> durable.Function[Any]:
 
 
 def _archive(services: Services, patterns: Sequence[str]) -> durable.Function[Any]:
-    @durable.function("archive", trigger=list(patterns))
+    @durable.function("archive", trigger=list(patterns), backoff=SOON)
     async def archive(ctx: durable.Context) -> str:
         return await ctx.step.run("keep", services.keep, ctx.event.data)
 

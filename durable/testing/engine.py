@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Stuck", "TestEngine"]
 
 
-class Stuck(DurableError):  # noqa: N818 - a name of the public interface
+class Stuck(DurableError):
     """A run can never end: nothing is due at any time, and it still waits. The message says for what."""
 
 

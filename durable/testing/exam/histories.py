@@ -1,12 +1,10 @@
 """Random histories: what a few engines might do, drawn with an eye on the model, so that much of it matters.
 
-`run_history` plays one and compares after each call; the same seed gives the same history for ever, as long
-as the drawing is not changed. `shrink` makes one that fails short.
+This module may not know a store, nor what its answers are compared with.
 """
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING
 
 from attrs import Factory, define, evolve
@@ -32,19 +30,14 @@ from durable.records import (
     Yield,
 )
 from durable.testing.exam.draws import EVENTS, FUNCTIONS, KEYS, SIGNALS, Draws
-from durable.testing.exam.examiner import CURRENT, Call, DifferenceError, Examiner
+from durable.testing.exam.examiner import CURRENT, Call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from durable.records import Then
-    from durable.testing.exam.harness import Harness
     from durable.testing.exam.model import Model
     from durable.testing.exam.model_state import Run
 
-__all__ = ["Author", "play", "run_history", "shrink"]
-
-_JOBS_MAX = 1000  # from 1024 on the ties of ranks may fall otherwise
+__all__ = ["Author"]
 
 _WEIGHTS = {
     "admit": 22,
@@ -315,73 +308,3 @@ def _engine_of(call: Call) -> str | None:
         return str(call.args[1])
     request = call.args[-1] if call.args else None
     return request.engine if isinstance(request, Request) else None
-
-
-# ---------------------------------------------------------------- playing
-
-
-async def run_history(harness: Harness, seed: int | Random, length: int = 60) -> int:
-    """Play a random history against a new store; how many calls there were.
-
-    Args:
-        harness: How the store is made.
-        seed: The same number gives the same history.
-        length: How many calls are drawn, at most.
-
-    Raises:
-        DifferenceError: The store did something else than the model.
-    """
-    rng = seed if isinstance(seed, Random) else Random(seed)  # noqa: S311 - no secrets are drawn
-    examiner = Examiner(harness, await harness.open())
-    try:
-        author = Author(Draws(rng), examiner.model)
-        for call in author.beginning():
-            await examiner.play(call)
-        for _ in range(length):
-            if examiner.model.world.jobs > _JOBS_MAX:
-                break
-            call = author.next()
-            author.heard(call, await examiner.play(call))
-        await examiner.finish()
-    finally:
-        await harness.close(examiner.store)
-    return len(examiner.calls)
-
-
-async def play(harness: Harness, calls: Sequence[Call]) -> None:
-    """Play these calls against a new store.
-
-    Raises:
-        DifferenceError: The store did something else than the model.
-    """
-    examiner = Examiner(harness, await harness.open())
-    try:
-        for call in calls:
-            await examiner.play(call)
-        await examiner.finish()
-    finally:
-        await harness.close(examiner.store)
-
-
-async def shrink(harness: Harness, failure: DifferenceError) -> DifferenceError:
-    """Leave calls out as long as there is a difference; the shortest history that was found."""
-    size = len(failure.calls) // 2
-    while size:
-        start, found = 0, False
-        while start < len(failure.calls):
-            shorter = await _fails(harness, (*failure.calls[:start], *failure.calls[start + size :]), failure)
-            if shorter is None:
-                start += size
-            else:
-                failure, found = shorter, True
-        size = size if found and size == 1 else size // 2
-    return failure
-
-
-async def _fails(harness: Harness, calls: Sequence[Call], like: DifferenceError) -> DifferenceError | None:
-    """The difference that these calls lead to, if it is of the same kind."""
-    try:
-        await play(harness, calls)
-    except DifferenceError as failure:
-        return failure if failure.message.partition(":")[0] == like.message.partition(":")[0] else None
-    return None

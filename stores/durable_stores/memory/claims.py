@@ -85,7 +85,7 @@ def take_fresh(ledger: Ledger, call: Call, engine: Engine, request: Request) -> 
     for job in sorted(fresh, key=lambda job: job.rank):
         if not job.no:
             continue
-        if left > 0 and job.pool in request.pools and ledger.lanes.take_fresh(job, call.now, call.woke):
+        if left > 0 and job.pool in request.pools and ledger.lanes.take_fresh(job, call.now):
             left -= 1
             job.no = 0
             if _own(ledger, call, job, engine):

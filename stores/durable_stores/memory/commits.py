@@ -109,6 +109,14 @@ def _append(run: Run, memos: tuple[Memo, ...]) -> None:
             _put(journal, memo)
 
 
+def _answer(run: Run, position: int, value: bytes) -> None:
+    """Give the memo at `position` the value that was not known when it was made."""
+    for memo in run.memos or ():
+        if memo.position == position:
+            _append(run, (evolve(memo, value=value),))
+            return
+
+
 def _put(journal: list[Memo], memo: Memo) -> None:
     """Put `memo` into its place, and in place of one that has it."""
     place = bisect_left(journal, memo.position, key=lambda memo: memo.position)
@@ -123,11 +131,8 @@ def _admit(
     for admission in commit.admit:
         answer = admit_one(ledger, call, admission, engine)
         answers.append(answer)
-        if admission.memo is not None and isinstance(answer, New) and not run.cancelled:
-            for memo in run.memos or ():
-                if memo.position == admission.memo:
-                    _append(run, (evolve(memo, value=b"true" if answer.taken else b"false"),))
-                    break
+        if admission.memo is not None and admission.signal is not None and isinstance(answer, New):
+            _answer(run, admission.memo, b"true" if answer.taken else b"false")
     return tuple(answers)
 
 

@@ -6,7 +6,7 @@ accepted is written by its own call. It may not know runs or plans from inside.
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Latches", "Rates"]
 
 RECORDED_DROPS: Final = 100
-"""Drops of one key in any period that leave a run which says why; the rest only counts."""
+"""Drops of one key in any period that leave a run which says why; the rest leaves nothing."""
+
+KEPT_TIMES: Final = 4
+"""So many acceptances are remembered at least: the next rule of the key may allow more than this one."""
+
+FORGET_MS: Final = 60_000
+"""So long is the last one remembered at least: the next rule may have a longer period."""
 
 
 class Latches:
@@ -74,20 +80,41 @@ class Latches:
         return bool(by_age) and latch_is_free(by_age[0][0], now)
 
 
+class _Times:
+    """The last times at which something passed: enough of them for every limit that was named so far."""
+
+    __slots__ = ("_keep", "_times")
+
+    def __init__(self) -> None:
+        self._times: array[int] = array("q")
+        self._keep = KEPT_TIMES
+
+    @property
+    def last(self) -> int | None:
+        """The last of them."""
+        return self._times[-1] if self._times else None
+
+    def passes(self, limit: int, period: int, now: int) -> bool:
+        """Whether one more may pass."""
+        oldest = self._times[-limit] if len(self._times) >= limit else None
+        return rate_passes(oldest, self.last, now, period)
+
+    def note(self, limit: int, now: int) -> None:
+        """One more has passed. The clock may step back, these times do not."""
+        times = self._times
+        self._keep = max(self._keep, limit)
+        times.append(now if self.last is None else max(now, self.last))
+        if len(times) > 2 * self._keep:
+            del times[: -self._keep]
+
+
 @define(eq=False, weakref_slot=False)
 class _Rate:
-    """The acceptances of a key, and its drops that left a run, of the longest `period` that was named."""
+    """What was accepted of a key, and its drops that left a run; `period` is the longest that was named."""
 
     period: int
-    accepted: deque[int] = field(factory=deque[int])
-    recorded: deque[int] | None = None
-
-    def note(self, times: deque[int], now: int) -> None:
-        """One more of `times`. The clock may step back, `times` do not."""
-        last = max(now, times[-1]) if times else now
-        times.append(last)
-        while times[0] <= last - self.period:
-            times.popleft()
+    accepted: _Times = field(factory=_Times)
+    recorded: _Times | None = None
 
 
 class Rates:
@@ -102,25 +129,25 @@ class Rates:
     def passes(self, rate: Rate, now: int) -> bool:
         """Whether one more is accepted."""
         state = self._rates.get(rate.key)
-        return state is None or _passes(state.accepted, rate.limit, now, rate.period)
+        return state is None or state.accepted.passes(rate.limit, rate.period, now)
 
     def accept(self, rate: Rate, now: int) -> None:
         """One more was accepted."""
         state = self._rates.get(rate.key)
         if state is None:
-            state = self._rates[rate.key] = _Rate(rate.period)
+            state = self._rates[rate.key] = _Rate(FORGET_MS)
             heappush(self._by_age, (now + rate.period, rate.key))
         state.period = max(state.period, rate.period)
-        state.note(state.accepted, now)
+        state.accepted.note(rate.limit, now)
 
     def records_drop(self, rate: Rate, now: int) -> bool:
         """One more was dropped: whether it leaves a run."""
         state = self._rates[rate.key]
         if state.recorded is None:
-            state.recorded = deque()
-        if not _passes(state.recorded, RECORDED_DROPS, now, rate.period):
+            state.recorded = _Times()
+        if not state.recorded.passes(RECORDED_DROPS, rate.period, now):
             return False
-        state.note(state.recorded, now)
+        state.recorded.note(RECORDED_DROPS, now)
         return True
 
     def sweep(self, now: int) -> bool:
@@ -131,14 +158,10 @@ class Rates:
                 return False
             _, key = heappop(by_age)
             state = self._rates[key]
-            until = max(state.accepted[-1], state.recorded[-1] if state.recorded else 0) + state.period
+            recorded = state.recorded.last if state.recorded is not None else None
+            until = max(state.accepted.last or 0, recorded or 0) + state.period
             if until <= now:
                 del self._rates[key]
             else:
                 heappush(by_age, (until, key))
         return bool(by_age) and by_age[0][0] <= now
-
-
-def _passes(times: deque[int], limit: int, now: int, period: int) -> bool:
-    oldest = times[-limit] if len(times) >= limit else None
-    return rate_passes(oldest, times[-1] if times else None, now, period)

@@ -59,8 +59,8 @@ def put(work: Work, key: str, plan: Plan, events: tuple[StoredEvent, ...]) -> Pu
         displaced = held.parents
         new = evolve(held, parents=parents, plan=evolve(plan, run=held.run))
         work.sql.execute("DELETE FROM buffered WHERE key = ?", (key,))
-    work.sql.executemany("INSERT OR IGNORE INTO buffered VALUES (?, ?)", [(key, event.seq) for event in events])
-    due = _due(work, key, plan, new.first)
+    size = _add(work, key, events)
+    due = _due(work, plan, new.first, size)
     _save(work, key, new, due, is_new=held is None)
     return Put(new.run, due, displaced)
 
@@ -76,9 +76,16 @@ def take(work: Work, key: str) -> tuple[Plan, tuple[StoredEvent, ...], tuple[Par
     return held.plan, events, held.parents
 
 
-def _due(work: Work, key: str, plan: Plan, first: int) -> int:
+def _add(work: Work, key: str, events: tuple[StoredEvent, ...]) -> int:
+    """Keep more events; how many there are now."""
+    (held,) = work.sql.execute("SELECT ifnull(max(place), 0) FROM buffered WHERE key = ?", (key,)).fetchone()
+    rows = [(key, place, event.seq) for place, event in enumerate(events, held + 1)]
+    work.sql.executemany("INSERT INTO buffered VALUES (?, ?, ?)", rows)
+    return int(held) + len(events)
+
+
+def _due(work: Work, plan: Plan, first: int, size: int) -> int:
     if plan.batch is not None:
-        (size,) = work.sql.execute("SELECT count(*) FROM buffered WHERE key = ?", (key,)).fetchone()
         return batch_due(first, work.now, plan.batch.size, size, plan.batch.timeout)
     assert plan.debounce is not None
     return debounce_due(first, work.now, plan.debounce.period, plan.debounce.timeout)
@@ -118,7 +125,7 @@ def _save(work: Work, key: str, held: _Buffer, due: int, *, is_new: bool) -> Non
 
 def _events(work: Work, key: str) -> tuple[StoredEvent, ...]:
     rows = work.sql.execute(
-        f"SELECT {EVENT} FROM buffered JOIN events ON seq = buffered.event WHERE key = ? ORDER BY seq",  # noqa: S608
+        f"SELECT {EVENT} FROM buffered JOIN events ON seq = buffered.event WHERE key = ? ORDER BY place",  # noqa: S608
         (key,),
     )
     return tuple(stored_event_of(row) for row in rows)

@@ -103,6 +103,7 @@ def _ask(work: Work, run: Run, ref: str) -> None:
             ref,
             work.now,
             run.priority,
+            work.number(),
             pool=owner,
             function=run.function,
             throttle="",
@@ -115,7 +116,7 @@ def _admit(work: Work, run: Run, commit: Commit) -> tuple[AdmissionAnswer, ...]:
     for admission in commit.admit:
         answer = admit_one(work, admission)
         answers.append(answer)
-        if admission.memo is not None and isinstance(answer, New) and not run.cancelled:
+        if admission.memo is not None and admission.signal is not None and isinstance(answer, New):
             _fill_in(work, run.id, admission.memo, b"true" if answer.taken else b"false")
     return tuple(answers)
 

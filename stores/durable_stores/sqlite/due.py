@@ -27,7 +27,7 @@ SELECT min(at) FROM (
     UNION ALL SELECT min(due) FROM jobs WHERE lane IS NULL AND kind = 'turn'
     UNION ALL SELECT * FROM (
         SELECT wakes FROM throttles WHERE wakes > ?
-        AND EXISTS (SELECT 1 FROM lanes WHERE lanes.gate = throttles.gate) ORDER BY wakes LIMIT 1
+        AND EXISTS (SELECT 1 FROM askers WHERE askers.gate = throttles.gate) ORDER BY wakes LIMIT 1
     )
 )
 """

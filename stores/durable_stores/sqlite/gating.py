@@ -93,6 +93,8 @@ def pass_through(work: Work, wants: Gated) -> None:
                 "INSERT INTO throttles VALUES (?, ?, NULL) ON CONFLICT DO UPDATE SET tat_us = excluded.tat_us",
                 (gate, tat),
             )
+            if work.sql.execute("SELECT 1 FROM askers WHERE gate = ? LIMIT 1", (gate,)).fetchone():
+                is_open(work, wants.function, gate, name)  # if it is shut now, those who ask are woken in time
 
 
 def give_back(work: Work, run: Run, places: int, *, own: bool) -> None:

@@ -44,15 +44,14 @@ def enter(
     ref: str,
     due: int,
     priority: int,
+    number: int,
     *,
     pool: str,
     function: str,
     throttle: str,
     slots: str,
-    number: int | None = None,
 ) -> None:
     """Queue a job whose time has come."""
-    number = number or work.number()
     rank = rank_of(due, priority, number)
     lane = work.sql.execute(
         "SELECT no, head, gate, rule FROM lanes WHERE pool = ? AND throttle = ? AND slots = ? AND function = ?",

@@ -26,6 +26,12 @@ __all__ = ["decide_all", "flush"]
 _DROPS_RECORDED = 100
 """So many drops of one key leave a skipped run, in any rolling period of its rate."""
 
+_LIMIT_MAX = 10_000
+"""The greatest limit of a rate: so many acceptances of a key have to be known."""
+
+_KEPT = 3600 * 1000
+"""Acceptances are known so long at least (ms), for the case that a longer period is declared."""
+
 
 def decide_all(work: Work, plans: tuple[Plan, ...], events: tuple[StoredEvent, ...]) -> tuple[Outcome, ...]:
     """Decide plans that were made for `events`, one after the other."""
@@ -208,6 +214,8 @@ def _passes(work: Work, key: str, limit: int, period: int) -> bool:
 def _note(work: Work, key: str, rate: Rate) -> None:
     number, at = _newest(work, key) or (0, work.now)
     at = max(at, work.now)
+    work.sql.execute("DELETE FROM rates WHERE key = ? AND number <= ?", (key, number - _LIMIT_MAX))
     work.sql.execute(
-        "INSERT INTO rates (key, number, at, until) VALUES (?, ?, ?, ?)", (key, number + 1, at, at + rate.period)
+        "INSERT INTO rates (key, number, at, until) VALUES (?, ?, ?, ?)",
+        (key, number + 1, at, at + max(rate.period, _KEPT)),
     )

@@ -249,7 +249,7 @@ CREATE TABLE buffers (
     plan    TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE buffered (
-    key TEXT NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (key, event)
+    key TEXT NOT NULL, place INTEGER NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (key, place)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buffered_event ON buffered (event);
 """

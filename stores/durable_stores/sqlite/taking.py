@@ -6,6 +6,7 @@ May not know what made a run want to execute.
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from durable.gates import rank as rank_of
@@ -138,13 +139,17 @@ def take_fresh(work: Work, request: Request) -> set[str]:
 
     Not in pools where something was due before, nor where another queued job asks for one of the gates.
     """
-    due = [run for run_id, at in work.turns.items() if at <= work.now and (run := work.run(run_id)) is not None]
-    due.sort(key=lambda run: rank_of(work.turns[run.id], run.priority, 0))
+    due: list[tuple[int, Run]] = []
+    for run_id, (at, number) in work.turns.items():
+        run = work.run(run_id)
+        if run is not None and at <= work.now:
+            due.append((rank_of(at, run.priority, number), run))
+    due.sort(key=itemgetter(0))
     taboo: set[str] = set()  # pools in which a better one could go first
     asked: set[str] = set()  # gates for which a better one asks
     warm: set[str] = set()
     left = request.limit
-    for run in due:
+    for _, run in due:
         wants = gating.gated(run.function, *turns.gates_of(run))
         names = {gate for gate, _ in wants.gates}
         if run.function in request.pools and gating.shut_gate(work, wants) is None:

@@ -16,7 +16,7 @@ def queue(work: Work, run: Run, due: int) -> None:
     """The run wants to execute from `due` on. One that is queued already stays where it is."""
     if not run.queued:
         run.queued = True
-        work.turns[run.id] = due
+        work.turns[run.id] = (due, work.number())
         work.touch(run)
 
 
@@ -44,27 +44,23 @@ def gates_of(run: Run) -> tuple[str, str]:
 
 def settle(work: Work) -> None:
     """Put the turns of this call into their lanes, and those whose time has not come among the timers."""
-    for run_id, due in work.turns.items():
+    for run_id, (due, number) in work.turns.items():
         run = work.run(run_id)
         assert run is not None
         if due > work.now:
             work.sql.execute(
                 "INSERT INTO jobs (no, run, kind, ref, due) VALUES (?, ?, 'turn', '', ?)",
-                (work.number(), run_id, due),
+                (number, run_id, due),
             )
             work.later.add(run.function)
         else:
-            _enter(work, run, due)
+            promote(work, run, due, number)
     work.turns.clear()
     lanes.open_gates(work)
 
 
 def promote(work: Work, run: Run, due: int, number: int) -> None:
-    """The time of a turn has come; its job is deleted already."""
-    _enter(work, run, due, number)
-
-
-def _enter(work: Work, run: Run, due: int, number: int | None = None) -> None:
+    """The time of a turn has come: it enters its lane. Its job, if there was one, is deleted already."""
     throttle, slots = gates_of(run)
     lanes.enter(
         work,
@@ -73,9 +69,9 @@ def _enter(work: Work, run: Run, due: int, number: int | None = None) -> None:
         "",
         due,
         run.priority,
+        number,
         pool=run.function,
         function=run.function,
         throttle=throttle,
         slots=slots,
-        number=number,
     )

@@ -181,7 +181,7 @@ class Work:
         self.sql = sql
         self.now = now
         self.engine = engine
-        self.turns: dict[str, int] = {}  # runs that were queued by this call, with the due time; not in a lane
+        self.turns: dict[str, tuple[int, int]] = {}  # runs that this call has queued: when due, number; in no lane yet
         self.told: dict[str, Run] = {}  # runs of which this call has numbered a delivery
         self.seeds: dict[str, Seed] = {}
         self.memos: list[tuple[Any, ...]] = []

@@ -1,0 +1,122 @@
+"""What a store remembers, for people: runs and events.
+
+The reading half of an engine; it may not know how runs are executed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from durable.functions import Function
+from durable.hosting import event_query, position, run_query
+from durable.records import RunStatus
+from durable.runs import Listing, Page, Run, event_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from durable.codec import Decoder
+    from durable.durations import Duration, PointInTime
+    from durable.events import Event
+    from durable.records import History
+    from durable.store import Store
+
+__all__ = ["Archive", "Named"]
+
+Named = Function[Any] | str
+
+
+class Archive(ABC):
+    """Reads runs and events of a store."""
+
+    _store: Store
+
+    @abstractmethod
+    def _check(self, what: str) -> None:
+        """Raise if it may not be used from here."""
+
+    @abstractmethod
+    def _key(self, function: Named) -> str:
+        """The key of a function; `LookupError` for an unknown one."""
+
+    @abstractmethod
+    def _decoder(self, function: str) -> Decoder:
+        """How results of a function (its key) are read."""
+
+    @abstractmethod
+    async def _result(self, run: Run, timeout: Duration | None) -> Any:
+        """Wait for the end of a run."""
+
+    @abstractmethod
+    async def cancel(self, run_id: str) -> None:
+        """Cancel a run."""
+
+    async def get_run(self, run_id: str) -> Run:
+        """A handle on a run.
+
+        Raises:
+            LookupError: There is none of that id.
+        """
+        self._check("get_run")
+        return Run(self, await self._read(run_id))
+
+    async def _read(self, run_id: str) -> History:
+        history = await self._store.history(run_id)
+        if history is None:
+            raise LookupError(f"there is no run {run_id!r} in this store")
+        return history
+
+    def runs(
+        self,
+        function: Named | None = None,
+        status: RunStatus | str | Sequence[RunStatus | str] | None = None,
+        event_id: str | None = None,
+        since: PointInTime | None = None,
+        until: PointInTime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Listing[Run]:
+        """Runs, newest first: ``await`` it for a `Page`, or ``async for`` over all of them.
+
+        Args:
+            function: Only of this one.
+            status: Only with this status, or one of these.
+            event_id: Only those that this event started.
+            since: Queued at this time or later.
+            until: Queued before this time.
+            limit: Runs on a page.
+            cursor: `Page.cursor` of the page before.
+        """
+        self._check("runs")
+        key = None if function is None else self._key(function)
+        query = run_query(key, status, event_id, since, until, limit)
+
+        async def fetch(before: str | None) -> Page[Run]:
+            found = await self._store.runs(evolve(query, before=before))
+            more = found[-1].run.id if len(found) == query.limit else None
+            return Page([Run(self, one) for one in found], more)
+
+        return Listing(fetch, cursor)
+
+    def events(
+        self,
+        name: str | None = None,
+        since: PointInTime | None = None,
+        until: PointInTime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Listing[Event[Any]]:
+        """Events, newest first, as `runs`; `since` and `until` count from their receipt."""
+        self._check("events")
+        query = event_query(name, since, until, limit)
+
+        async def fetch(before: str | None) -> Page[Event[Any]]:
+            place = None if before is None else position(before)
+            found = await self._store.events(evolve(query, before=place))
+            more = str(found[-1].seq) if len(found) == query.limit else None
+            return Page([event_of(one) for one in found], more)
+
+        return Listing(fetch, cursor)

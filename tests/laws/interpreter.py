@@ -1,0 +1,401 @@
+"""Runs a program as a handler would: plain asyncio around `ctx.step`, each decision noted."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import durable
+from durable import Backoff, Event, StepError
+from tests.laws import programs as p
+from tests.laws.recorder import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from durable import Context
+    from tests.laws.recorder import Book, Pass
+
+SECOND = Backoff("1s", jitter=0)
+IDLE_TURNS = 60
+"""A real-time limit fires when its run has done nothing for so many turns of the loop."""
+
+
+class Boom(Exception):
+    """An exception of the handler's own."""
+
+
+def said(error: BaseException) -> str:
+    """An exception as text, without what differs from pass to pass."""
+    if isinstance(error, BaseExceptionGroup):
+        return f"group({', '.join(sorted(said(one) for one in error.exceptions))})"
+    if isinstance(error, StepError):
+        return f"step {error.step_id}: {error.name} {error.message}"
+    return f"{type(error).__name__} {error}"
+
+
+def retrieved(task: asyncio.Task[Any]) -> None:
+    """Nobody else looks at what a task that was given up ended with."""
+    if not task.cancelled():
+        task.exception()
+
+
+class Traced:
+    """The steps of one pass; each notes what came of it. The hand-written handlers use them, too."""
+
+    def __init__(self, ctx: Context, at: Pass) -> None:
+        self.ctx = ctx
+        self.at = at
+        self._step = ctx.step
+
+    async def _noted(self, step: str, call: Callable[[str], Any], shown: Callable[[Any], Any]) -> Any:
+        key = self.at.key(step)
+        label = f"{step}.{key[1]}"
+        try:
+            value = await call(label)
+        except asyncio.CancelledError:
+            self.at.note("cancelled", key)
+            raise
+        except Exception as error:
+            self.at.note("error", key, said(error))
+            raise
+        self.at.note("got", key, shown(value))
+        return value
+
+    async def run(
+        self,
+        step: str,
+        *,
+        turns: int = 0,
+        fails: int = 0,
+        thread: bool = False,
+        never: bool = False,
+        tag: str = "",
+    ) -> str:
+        """A callback (see `programs.Run`); returns its label."""
+        at, index = self.at, self.at.counts[step]
+        key, book = (step, index), self.at.book
+        final = fails < 0
+
+        def opening(label: str) -> None:
+            attempt = self.ctx.attempt
+            book.began(at, key, attempt)
+            if final or attempt < fails:
+                raise ValueError(label)
+
+        async def work(label: str) -> str:
+            opening(label)
+            for _ in range(turns + book.book.jitter()):
+                await asyncio.sleep(0)
+            if never:
+                await asyncio.get_running_loop().create_future()
+            book.ended(at, key)
+            return label
+
+        def threaded(label: str) -> str:
+            opening(label)
+            book.ended(at, key)
+            return label
+
+        step_ = self._step.options(retries=max(fails, 0), backoff=SECOND) if fails else self._step
+        fn: Any = threaded if thread else work
+
+        async def call(label: str) -> str:
+            done: str = await step_.run(step, fn, label + tag)
+            return done
+
+        value: str = await self._noted(step, call, str)
+        return value
+
+    async def sleep(self, step: str, seconds: float) -> str:
+        """A durable sleep."""
+        await self._noted(step, lambda _: self._step.sleep(step, seconds), lambda _: None)
+        return step
+
+    async def send(self, step: str, channel: str = "a") -> str:
+        """Send an event that says who sent it."""
+        name = f"{channel}/{self.ctx.run_id}"
+        await self._noted(
+            step, lambda label: self._step.send_event(step, Event(name, {"from": label})), lambda ids: ids
+        )
+        return step
+
+    async def wait(self, step: str, channel: str = "a", seconds: float = 1) -> str:
+        """Wait for an event of that channel: who sent it, or ``"nobody"``."""
+        name = f"{channel}/{self.ctx.run_id}"
+        got = await self._noted(
+            step,
+            lambda _: self._step.wait_for_event(step, event=name, timeout=seconds),
+            lambda event: None if event is None else event.data,
+        )
+        return "nobody" if got is None else str(got.data["from"])
+
+    async def signal(self, step: str, name: str = "s") -> bool:
+        """Send a signal: whether somebody took it."""
+        taken: bool = await self._noted(
+            step, lambda label: self._step.send_signal(step, f"{name}/{self.ctx.run_id}", label), bool
+        )
+        return taken
+
+    async def await_signal(self, step: str, name: str = "s", seconds: float = 1) -> str:
+        """Wait for a signal: who sent it, or ``"nobody"``."""
+        got = await self._noted(
+            step,
+            lambda _: self._step.wait_for_signal(
+                step, signal=f"{name}/{self.ctx.run_id}", timeout=seconds, on_conflict="replace"
+            ),
+            lambda got: None if got is None else got.data,
+        )
+        return "nobody" if got is None else str(got.data)
+
+    async def invoke(self, step: str, *, fails: bool = False) -> str:
+        """Invoke another function, which returns its data, or fails."""
+        function = broken if fails else child
+
+        async def call(label: str) -> Any:
+            return await self._step.invoke(step, function=function, data={"from": label})
+
+        return str(await self._noted(step, call, str))
+
+    @asynccontextmanager
+    async def timeout(self, step: str, seconds: float) -> AsyncIterator[None]:
+        """A durable time limit."""
+        key = None
+        try:
+            limit = self._step.timeout(step, seconds)
+            key = self.at.key(step)
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if repr(step) in str(error):
+                self.at.note("error", key, "time is over")
+            raise
+
+    @asynccontextmanager
+    async def within(self, idle: int = IDLE_TURNS) -> AsyncIterator[None]:
+        """A real-time limit: fires when the run has done nothing for so many turns."""
+        loop = asyncio.get_running_loop()
+        at, seen, silent = self.at, -1, 0
+
+        def turn() -> None:
+            nonlocal seen, silent, handle
+            silent = silent + 1 if at.activity == seen else 0
+            seen = at.activity
+            if silent >= idle:
+                limit.reschedule(loop.time())
+            else:
+                handle = loop.call_soon(turn)
+
+        async with asyncio.timeout(None) as limit:
+            handle = loop.call_soon(turn)
+            try:
+                yield
+            finally:
+                handle.cancel()
+
+
+@durable.function("child", retries=0)
+async def child(ctx: Context) -> str:
+    async def work(sender: str) -> str:
+        return f"child of {sender}"
+
+    return await ctx.step.run("only", work, ctx.event.data["from"])
+
+
+@durable.function("broken", retries=0)
+async def broken(ctx: Context) -> str:
+    raise ValueError(ctx.event.data["from"])
+
+
+CHILDREN = (child, broken)
+
+
+class Interpreter:
+    """Executes one program in one pass."""
+
+    def __init__(self, steps: Traced) -> None:
+        self.steps = steps
+        self.at = steps.at
+
+    async def run(self, node: p.Node, within: Execution, role: str = "") -> Any:
+        """Execute a part; the record of it goes below `within`."""
+        execution = Execution(node, role)
+        within.parts.append(execution)
+        try:
+            value = await getattr(self, f"_{type(node).__name__.lower()}")(node, execution)
+        except asyncio.CancelledError:
+            execution.outcome = ("cancelled", None)
+            raise
+        except BaseException as error:
+            execution.outcome = ("error", said(error))
+            raise
+        execution.outcome = ("ok", value)
+        return value
+
+    def _note(self, what: str, node: Any, *about: Any) -> None:
+        self.at.note(what, type(node).__name__, *about)
+
+    async def _pause(self, node: p.Step) -> None:
+        for _ in range(node.pause):
+            await asyncio.sleep(0)
+
+    # ------------------------------------------------------------ leaves
+
+    async def _run(self, node: p.Run, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.run(
+            node.id, turns=node.turns, fails=node.fails, thread=node.thread, never=node.never, tag=node.tag
+        )
+
+    async def _sleep(self, node: p.Sleep, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.sleep(node.id, node.seconds)
+
+    async def _send(self, node: p.Send, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.send(node.id, node.channel)
+
+    async def _wait(self, node: p.Wait, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.wait(node.id, node.channel, node.seconds)
+
+    async def _signal(self, node: p.Signal, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.signal(node.id, node.name)
+
+    async def _await(self, node: p.Await, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.await_signal(node.id, node.name, node.seconds)
+
+    async def _invoke(self, node: p.Invoke, _: Execution) -> Any:
+        await self._pause(node)
+        return await self.steps.invoke(node.id, fails=node.fails)
+
+    async def _raise(self, node: p.Raise, _: Execution) -> Any:
+        if not node.first or self.steps.ctx.attempt == 0:
+            raise Boom(node.label)
+        return "calm"
+
+    # ------------------------------------------------------------ how parts go together
+
+    async def _seq(self, node: p.Seq, at: Execution) -> Any:
+        return [await self.run(item, at) for item in node.items]
+
+    async def _loop(self, node: p.Loop, at: Execution) -> Any:
+        return [await self.run(node.body, at) for _ in range(node.times)]
+
+    async def _gather(self, node: p.Gather, at: Execution) -> Any:
+        found = await asyncio.gather(*[self.run(item, at) for item in node.items], return_exceptions=node.errors)
+        return [f"! {said(one)}" if isinstance(one, BaseException) else one for one in found]
+
+    async def _group(self, node: p.Group, at: Execution) -> Any:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.run(item, at)) for item in node.items]
+        return [task.result() for task in tasks]
+
+    def _task(self, node: p.Node, at: Execution, role: str = "") -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(self.run(node, at, role))
+        task.add_done_callback(retrieved)
+        return task
+
+    async def _race(self, node: p.Race, at: Execution) -> Any:
+        tasks = [self._task(item, at, str(number)) for number, item in enumerate(node.items)]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        winners = [number for number, task in enumerate(tasks) if task in done]
+        self._note("won", node, *winners)
+        losers = [task for task in tasks if task in pending]
+        for task in losers:
+            task.cancel()
+        if node.reap and losers:
+            await asyncio.gather(*losers, return_exceptions=True)
+        return {str(number): _result(tasks[number]) for number in winners}
+
+    async def _completed(self, node: p.Completed, at: Execution) -> Any:
+        tasks = [self._task(item, at) for item in node.items]
+        found: list[Any] = []
+        for one in asyncio.as_completed(tasks):
+            try:
+                found.append(await one)
+            except Exception as error:  # noqa: BLE001 - a result like any other here
+                found.append(f"! {said(error)}")
+            self._note("came", node, len(found))
+            if len(found) == node.take:
+                break
+        for task in tasks:
+            task.cancel()
+        return found
+
+    async def _timeout(self, node: p.Timeout, at: Execution) -> Any:
+        try:
+            async with self.steps.timeout(node.id, node.seconds):
+                return await self.run(node.body, at, "body")
+        except TimeoutError:
+            return ["in time?", await self.run(node.otherwise, at, "otherwise")]
+
+    async def _within(self, node: p.Within, at: Execution) -> Any:
+        try:
+            async with self.steps.within():
+                return await self.run(node.body, at, "body")
+        except TimeoutError:
+            self._note("timed out", node)
+            return ["in time?", await self.run(node.otherwise, at, "otherwise")]
+
+    async def _shield(self, node: p.Shield, at: Execution) -> Any:
+        return await asyncio.shield(self._task(node.body, at))
+
+    async def _waitfor(self, node: p.WaitFor, at: Execution) -> Any:
+        return await asyncio.wait_for(self.run(node.body, at), 3600)
+
+    async def _background(self, node: p.Background, at: Execution) -> Any:
+        beside = self._task(node.beside, at, "beside")
+        value = await self.run(node.main, at, "main")
+        if node.join:
+            return [value, await beside]
+        beside.cancel()
+        return [value]
+
+    async def _try(self, node: p.Try, at: Execution) -> Any:
+        try:
+            return await self.run(node.body, at, "body")
+        except Exception as error:
+            if node.otherwise is None:
+                raise
+            self._note("caught", node, said(error))
+            return ["caught", said(error), await self.run(node.otherwise, at, "otherwise")]
+        finally:
+            if node.final is not None:
+                await self.run(node.final, at, "final")
+
+    async def _switch(self, node: p.Switch, at: Execution) -> Any:
+        value = await self.run(node.main, at, "main")
+        number = zlib.crc32(repr(value).encode()) % len(node.items)
+        self._note("chose", node, number)
+        return [value, await self.run(node.items[number], at, "chosen")]
+
+
+def _result(task: asyncio.Task[Any]) -> Any:
+    if task.cancelled():
+        return "! cancelled"
+    error = task.exception()
+    return task.result() if error is None else f"! {said(error)}"
+
+
+def handler_of(program: p.Program, book: Book, name: str = "h") -> Any:
+    """The program as a durable function."""
+
+    async def handler(ctx: Context) -> Any:
+        at = book.called(ctx)
+        interpreter = Interpreter(Traced(ctx, at))
+        try:
+            value = await interpreter.run(program.root, at.root)
+        except BaseException as error:
+            if not ctx.evicting:
+                at.outcome = ("error", said(error))
+            raise
+        if not ctx.evicting:
+            at.outcome = ("ok", value)
+        return value
+
+    return durable.function(name, retries=program.retries, backoff=SECOND)(handler)
