@@ -49,7 +49,9 @@ def store_at(where: object) -> Store:
         raise ConfigError(f"store {shown(where)}: nobody serves the scheme {scheme!r} (known: {known})")
     try:
         make = cast("Callable[[str], Store]", entry.load())
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("durable"):
+            raise
         raise ConfigError(
             f"store {shown(where)}: its driver is missing ({error}); "
             f"run: pip install 'durable-engine[{scheme.partition('+')[0]}]'"

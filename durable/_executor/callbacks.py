@@ -56,10 +56,10 @@ async def call(op: Call, attempt: Attempt, threads: CapacityLimiter) -> Any:
     if is_coroutine_function(op.fn):
         body = op.fn(*op.args, **op.kwargs)
         if op.timeout is None:
-            return await in_context(variables, body)
+            return await in_context(variables, body, f"step {op.step!r}")
         async with asyncio.timeout(op.timeout / 1000):
-            return await in_context(variables, body)
-    return await in_context(variables, _in_thread(op, threads))
+            return await in_context(variables, body, f"step {op.step!r}")
+    return await in_context(variables, _in_thread(op, threads), f"step {op.step!r}")
 
 
 async def _in_thread(op: Call, threads: CapacityLimiter) -> Any:

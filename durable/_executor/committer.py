@@ -111,7 +111,10 @@ class Committer:
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
             self._landing_now += 1
-            self._loop.call_soon(self._land, sealed, answer, 0)
+            if self._dirty or self._verdicts:  # the next transaction is submitted before the news is told
+                self._loop.call_soon(self._land, sealed, answer, 0)
+            else:
+                self._land(sealed, answer, 0)
             self.busy = False
             if self._landing_now > 1:  # the store answered without a pause: let others have the loop
                 await self._all_told()

@@ -7,8 +7,10 @@ stores.
 from __future__ import annotations
 
 import asyncio
+import logging
 import types
 from contextvars import ContextVar
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.errors import Interrupt
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 __all__ = ["Owner", "RunTask", "RunTasks", "TaskFactory", "in_context", "owner", "rooted"]
+
+
+_log = logging.getLogger("durable.engine")
+
+_BLOCKING_SECONDS = 1.0
+"""A piece of user code that runs this long without an await is named in the log."""
 
 
 class Owner(Protocol):
@@ -139,8 +147,20 @@ class TaskFactory:
         return True
 
 
+def _watch(what: str, began: float) -> None:
+    """Say so when a piece of user code, since `began`, has held up the loop."""
+    seconds = perf_counter() - began
+    if seconds > _BLOCKING_SECONDS:
+        _log.warning(
+            "%s held up the event loop for %.1f s, and every run of this process with it: give blocking work "
+            "to a step as a plain function, which runs in a thread",
+            what,
+            seconds,
+        )
+
+
 @types.coroutine
-def rooted(run: Owner, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: str) -> Generator[Any, Any, Any]:
     """Drive a handler. While the run unwinds, whatever arrives at its root frame becomes an `Interrupt`.
 
     Thrown into the futures that the handler awaits, an interrupt would be swallowed by
@@ -148,48 +168,59 @@ def rooted(run: Owner, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, An
     of them. It is thrown once: what a ``finally`` awaits afterwards may end by itself or be cancelled.
     """
     interrupted = False
+    began = perf_counter()
     try:
         yielded = coro.send(None)
         while True:
+            _watch(what, began)
             try:
                 sent = yield yielded
             except GeneratorExit:
                 coro.close()
                 raise
             except BaseException as error:
+                began = perf_counter()
                 if run.unwinding and not interrupted:
                     interrupted = True
                     yielded = coro.throw(Interrupt())
                 else:
                     yielded = coro.throw(error)
             else:
+                began = perf_counter()
                 yielded = coro.send(sent)
     except StopIteration as stop:
         return stop.value
+    finally:
+        _watch(what, began)
 
 
 @types.coroutine
-def in_context(context: Context, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def in_context(context: Context, coro: Coroutine[Any, Any, Any], what: str) -> Generator[Any, Any, Any]:
     """Drive a callback within `context`, in the task that awaits: it costs no task of its own.
 
     An `Interrupt` reaches the callback as `CancelledError`, which is what any coroutine understands, and
     goes on as an `Interrupt` once the callback has ended, however it did.
     """
     interrupt: Interrupt | None = None
+    began = perf_counter()
     try:
         yielded = context.run(coro.send, None)
         while True:
+            _watch(what, began)
             try:
                 sent = yield yielded
             except GeneratorExit:
                 context.run(coro.close)
                 raise
             except Interrupt as error:
+                began = perf_counter()
                 interrupt = error
                 yielded = context.run(coro.throw, asyncio.CancelledError())
             except BaseException as error:
+                began = perf_counter()
                 yielded = context.run(coro.throw, error)
             else:
+                began = perf_counter()
                 yielded = context.run(coro.send, sent)
     except StopIteration as stop:
         if interrupt is not None:
@@ -199,3 +230,5 @@ def in_context(context: Context, coro: Coroutine[Any, Any, Any]) -> Generator[An
         if interrupt is not None:
             raise interrupt from None
         raise
+    finally:
+        _watch(what, began)

@@ -119,7 +119,9 @@ class Session:
             enter(self.context)
             if self.fired.pop("", None) is not None:
                 self.draft.drop.append("")
-            output = await rooted(self.tasks, self.function(self.context))
+            output = await rooted(
+                self.tasks, self.function(self.context), f"the handler of {self.function.id!r}"
+            )
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:

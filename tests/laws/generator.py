@@ -129,7 +129,7 @@ class Generator:
         for _ in range(4):
             ids, left = self._ids, self._left
             node = self._node(depth)
-            if p.prompt(node):
+            if p.prompt(node) and not _threaded(node):
                 return node
             self._ids, self._left = ids, left
         return p.Run(self._id(), turns=self._random.choice([0, 3]))
@@ -153,6 +153,10 @@ class Generator:
     def _switch(self, depth: int, spine: bool) -> p.Node:
         main = self._race(depth, spine=False) if self._random.random() < 0.6 else self._node(depth)
         return p.Switch(main, tuple(self._node(depth, spine=spine) for _ in range(2)))
+
+
+def _threaded(node: p.Node) -> bool:
+    return getattr(node, "thread", False) or any(_threaded(part) for part in node.parts)
 
 
 _KINDS = [

@@ -274,7 +274,7 @@ class Interpreter:
         return await self.steps.invoke(node.id, fails=node.fails)
 
     async def _raise(self, node: p.Raise, _: Execution) -> Any:
-        if not node.first or self.steps.ctx.attempt == 0:
+        if not node.first or not self.at.attempt:
             raise Boom(node.label)
         return "calm"
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from durable.observers import Observer
-from durable.records import End, MemoState, StepKind
+from durable.records import End, MemoState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from random import Random
 
     from durable import Context
     from durable.records import Commit, Memo
@@ -57,13 +58,12 @@ class Pass:
     def __init__(self, book: RunBook, ctx: Context) -> None:
         self.book = book
         self.ctx = ctx
-        self.attempt = ctx.attempt
+        self.attempt = len(book.journals)
         self.trace: list[tuple[Any, ...]] = []
         self.counts: Counter[str] = Counter()
-        self.known = {key: book.known[key] for key in book.known}
-        self.given = frozenset(self.known)
+        self.given = frozenset(book.rounds)
         """Steps whose results were committed when it began."""
-        self.rounds = {key: book.rounds[key] for key in book.rounds}
+        self.rounds = dict(book.rounds)
         self.recorded: set[Key] = set()
         self.cancelled: list[Key] = []
         self.activity = 0
@@ -117,11 +117,14 @@ class RunBook:
     journals: list[list[Memo]] = field(default_factory=list)
     """The journals with which attempts of the handler ended."""
     end: End | None = None
+    loaded: int = 0
+    """The position of the first memo that is its own."""
 
     def load(self, memos: Iterable[Memo]) -> None:
         """The run begins with these memos."""
         for memo in memos:
             self._add(memo)
+            self.loaded = memo.position + 1
 
     def _add(self, memo: Memo) -> None:
         self.journal.append(memo)
@@ -192,7 +195,7 @@ class RunBook:
         late += [one for one in last.cancelled if not self.known.get(one)]
         if late:
             self.violate("L2", f"the run ends before what became of {late} is committed")
-        if end.unmet and last.attempt == 0:
+        if end.unmet and not last.attempt:
             self.violate("L1", f"the run ends without meeting {end.unmet}")
 
 
@@ -204,10 +207,15 @@ def _key(ref: str) -> Key | None:
 class Book(Observer):
     """All runs of one history of lives. Also the observer that hears of results before they are written."""
 
-    def __init__(self) -> None:
+    def __init__(self, random: Random) -> None:
+        self.random = random
         self.runs: dict[str, RunBook] = {}
         self.violations: list[Violation] = []
         self.progress = 0
+
+    def jitter(self) -> int:
+        """So many turns longer does a callback take this time."""
+        return self.random.choice((0, 0, 1, 2))
 
     def of(self, run: str) -> RunBook:
         """The book of a run."""
@@ -240,6 +248,3 @@ class Book(Observer):
         book = self.runs.get(run_id)
         if book is not None and book.passes:
             book.passes[-1].rested = False
-
-
-IS_CALL = StepKind.RUN

@@ -82,7 +82,8 @@ async def a_wait_after_one_that_timed_out(harness: Harness) -> None:
         (fired,) = await stage.fired("r1")
         assert fired.cause is Cause.EVENT
         stage.now += 100
-        assert await stage.news() == []
+        assert await stage.news() == [("r1", ["w"])]
+        assert await stage.fired("r1") == [fired], "its time-out is gone"
 
 
 async def a_cancelling_wait_ends_in_silence(harness: Harness) -> None:

@@ -264,7 +264,7 @@ class MemoryStore:
         more |= ledger.events.sweep(now_ms, cutoffs.events)
         more |= ledger.latches.sweep(now_ms)
         more |= ledger.rates.sweep(now_ms)
-        ledger.lanes.sweep(now_ms)
+        more |= ledger.lanes.sweep(now_ms)
         return more
 
     # ------------------------------------------------------------ reads for people

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from durable.records import Delivery, Request
 
     from .engines import Engine
-    from .lanes import Job
     from .ledger import Call, Ledger
+    from .pools import Job
 
 __all__ = ["deliver", "next_due", "promote", "take", "take_fresh"]
 

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from durable.gates import slot_is_free, throttle
+from durable.records import Rule
+from durable.store import SWEEP_MAX
 
 if TYPE_CHECKING:
-    from durable.records import Rule
+    from .pools import Head, Lane, Pool
 
-    from .lanes import Lane, Pool
-
-__all__ = ["NEVER", "Gate", "GateKey", "Limit", "Line", "Passage", "Places", "RuleName"]
+__all__ = ["NEVER", "Ask", "Gate", "GateKey", "Gates", "Limit", "Line", "Passage", "Places", "RuleName"]
 
 RuleName = tuple[str, str]
 """A limit as jobs name it: (function, name)."""
 
 GateKey = tuple[str, str]
 """What sort of gate, and its key: ``("slot", "app/f:7")``."""
+
+Ask = tuple[GateKey, "RuleName | None"]
+"""What a job asks for: one of this gate, under this limit (``None``: there is one place)."""
 
 NEVER: Final = -1
 """Shut until somebody gives a place back."""
@@ -85,6 +88,8 @@ class Passage(Gate):
     """A gate of time: `tat` is the theoretical arrival time of GCRA, in microseconds."""
 
     tat: int | None = None
+    fades: bool = False
+    """It is on the list of those that will be as good as fresh."""
 
     def shut(self, rule: Rule | None, now: int) -> int | None:
         """See `Gate`."""
@@ -117,7 +122,7 @@ class Line:
     blocked: int = 0
     no: int = 0
     due: int = NEVER
-    heads: list[tuple[int, int, Lane]] | None = None
+    heads: list[Head] | None = None
 
     def shut(self, now: int) -> int | None:
         """``None`` if the gate is open for those in this line; else when it will be, or `NEVER`."""
@@ -141,6 +146,53 @@ class Line:
             if self._stands(head):
                 return head[2]
 
-    def _stands(self, head: tuple[int, int, Lane]) -> bool:
+    def _stands(self, head: Head) -> bool:
         _, no, lane = head
         return lane.line is self and lane.jobs[0][1] == no
+
+
+class Gates:
+    """All gates that are asked for or held, and all limits."""
+
+    __slots__ = ("_by_key", "_fading", "_limits")
+
+    def __init__(self) -> None:
+        self._by_key: dict[GateKey, Gate] = {}
+        self._fading: list[tuple[int, GateKey]] = []  # throttles that nobody asks for, by `tat`
+        self._limits: dict[RuleName | None, Limit] = {None: Limit(Rule(1))}
+
+    def limit(self, name: RuleName | None) -> Limit:
+        """The limit of that name, whether or not it was ever registered."""
+        limit = self._limits.get(name)
+        if limit is None:
+            limit = self._limits[name] = Limit()
+        return limit
+
+    def find(self, key: GateKey) -> Gate:
+        """The gate; a fresh one, if nobody has asked for it before."""
+        gate = self._by_key.get(key)
+        if gate is None:
+            gate = self._by_key[key] = Passage(key) if key[0] == "throttle" else Places(key)
+        return gate
+
+    def forget(self, gate: Gate, now: int) -> None:
+        """Forget `gate`, if nobody asks for it and a fresh one would answer the same; a throttle later."""
+        if gate.asking:
+            return
+        if gate.idle(now):
+            self._by_key.pop(gate.key, None)
+        elif isinstance(gate, Passage) and gate.tat is not None and not gate.fades:
+            gate.fades = True
+            heappush(self._fading, (gate.tat, gate.key))
+
+    def sweep(self, now: int) -> bool:
+        """Forget up to `SWEEP_MAX` throttles that are as good as fresh; whether there are more."""
+        fading = self._fading
+        for _ in range(SWEEP_MAX):
+            if not fading or fading[0][0] > now * 1000:
+                return False
+            gate = self._by_key.get(heappop(fading)[1])
+            if isinstance(gate, Passage):
+                gate.fades = False
+                self.forget(gate, now)
+        return bool(fading) and fading[0][0] <= now * 1000

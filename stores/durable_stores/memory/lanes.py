@@ -14,105 +14,33 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
-from attrs import define, field
-
-from durable.records import Rule
 from durable.store import LOOK_AHEAD, PROMOTE_MAX
 
 from .agenda import Agenda
-from .gates import NEVER, Gate, GateKey, Limit, Line, Passage, Places, RuleName
+from .gates import NEVER, Gates, Line, Places
+from .pools import Job, Lane, Pool, asks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from durable.records import Rule
+
+    from .gates import Ask, GateKey, RuleName
     from .runs import Run
 
-__all__ = ["Job", "Lane", "Lanes", "Pool"]
-
-_SLACK = 32
-
-LaneKey = tuple[str, "RuleName | None", "tuple[RuleName, ...]", "str | None"]
-"""Within a pool: function, throttle, slots, singleton."""
-
-
-@define(eq=False, weakref_slot=False)
-class Job:
-    """A run wants to execute (a turn), or one more place under the name `ref`. `no` is 0 once it is over."""
-
-    no: int
-    due: int
-    rank: int
-    run: Run
-    pool: str
-    ref: str | None = None
-    lane: Lane | None = None
-
-
-@define(eq=False, weakref_slot=False)
-class Lane:
-    """Jobs that ask for the same, in `lines`; `line` is where it is blocked, ``None`` while it is ready."""
-
-    pool: Pool
-    key: LaneKey
-    lines: tuple[Line, ...]
-    line: Line | None = None
-    count: int = 0
-    jobs: list[tuple[int, int, Job]] = field(factory=list[tuple[int, int, Job]])
-
-    def settle(self) -> None:
-        """Bring the best living job to the front; forget the dead once they are the most."""
-        jobs = self.jobs
-        if len(jobs) > 2 * self.count + _SLACK:
-            jobs[:] = [entry for entry in jobs if entry[2].lane is self]
-            heapify(jobs)
-        while jobs and jobs[0][2].lane is not self:
-            heappop(jobs)
-
-
-@define(eq=False, weakref_slot=False)
-class Pool:
-    """What one function, or one engine for what is pinned to it, has queued."""
-
-    name: str
-    lanes: dict[LaneKey, Lane] = field(factory=dict["LaneKey", Lane])
-    ready: int = 0
-    heads: list[tuple[int, int, Lane]] = field(factory=list[tuple[int, int, Lane]])
-
-    def put(self, lane: Lane) -> None:
-        """`lane` is ready, and has this head."""
-        rank, no, _ = lane.jobs[0]
-        heappush(self.heads, (rank, no, lane))
-        if len(self.heads) > 2 * self.ready + _SLACK:
-            self.heads = list({head[2]: head for head in self.heads if _stands(head)}.values())
-            heapify(self.heads)
-
-    def best(self) -> tuple[int, int, Lane] | None:
-        """The ready lane with the best head, if there is one."""
-        heads = self.heads
-        while heads:
-            if _stands(heads[0]):
-                return heads[0]
-            heappop(heads)
-        return None
-
-
-def _stands(head: tuple[int, int, Lane]) -> bool:
-    _, no, lane = head
-    return lane.line is None and bool(lane.jobs) and lane.jobs[0][1] == no
+__all__ = ["Lanes"]
 
 
 class Lanes:
-    """All lanes of a store, the gates that they ask for, and the limits that gates follow."""
+    """All lanes of a store."""
 
-    __slots__ = ("_agenda", "_gates", "_limits", "_openings", "_pools", "_single")
+    __slots__ = ("_agenda", "_gates", "_openings", "_pools")
 
     def __init__(self) -> None:
         self._agenda = Agenda()  # jobs of the future, and lines whose gate opens by time
+        self._gates = Gates()
         self._openings = 0
         self._pools: dict[str, Pool] = {}
-        self._gates: dict[GateKey, Gate] = {}
-        self._limits: dict[RuleName, Limit] = {}
-        self._single = Limit(Rule(1))
 
     # ------------------------------------------------------------ jobs come and go
 
@@ -236,13 +164,16 @@ class Lanes:
         pool = self._pools.get(job.pool)
         if pool is not None and pool.best() is not None:
             return False
-        asks = self._asks(job)
-        gates = [(self._gate(key), limit.rule) for key, limit in asks]
-        if any(gate.asking or gate.shut(rule, now) is not None for gate, rule in gates):
-            return False
+        asked = asks(job)
+        if not asked:
+            return True
+        gates = [(self._gates.find(key), self._gates.limit(name).rule) for key, name in asked]
+        passes = not any(gate.asking or gate.shut(rule, now) is not None for gate, rule in gates)
         for gate, rule in gates:
-            gate.take(rule, now)
-        return True
+            if passes:
+                gate.take(rule, now)
+            self._gates.forget(gate, now)
+        return passes
 
     def block_head(self, pool_name: str, now: int, woke: set[str]) -> None:
         """Look at the best ready lane of a pool, and move it to the gate that is shut, if one is."""
@@ -286,27 +217,26 @@ class Lanes:
             self._release(("slot", slot.gate), own + places, now, woke)
 
     def _release(self, key: GateKey, count: int, now: int, woke: set[str]) -> None:
-        gate = self._gates.get(key)
+        gate = self._gates.find(key)
         assert isinstance(gate, Places)
         shut = [line for line in gate.lines.values() if line.shut(now) is not None]
         gate.held -= count
         for line in shut:
             self._look(line, now, woke)
-        self._forget(gate, now)
+        self._gates.forget(gate, now)
 
     def limit(self, name: RuleName, rule: Rule | None, now: int, woke: set[str]) -> None:
         """The limit `name` is `rule` from now on, or none any more."""
-        limit = self._limit(name)
+        limit = self._gates.limit(name)
         limit.rule = rule
         for line in tuple(limit.blocked):
             if line.no:
                 self._agenda.drop(line)
             self._look(line, now, woke)
 
-    def sweep(self, now: int) -> None:
-        """Forget throttles that are as good as fresh."""
-        for gate in tuple(self._gates.values()):
-            self._forget(gate, now)
+    def sweep(self, now: int) -> bool:
+        """Forget gates that are as good as fresh; whether there are more."""
+        return self._gates.sweep(now)
 
     # ------------------------------------------------------------ lanes move
 
@@ -353,18 +283,26 @@ class Lanes:
         pool = self._pools.get(job.pool)
         if pool is None:
             pool = self._pools[job.pool] = Pool(job.pool)
-        key = _lane_key(job)
-        lane = pool.lanes.get(key)
+        asked = asks(job)
+        lane = pool.lanes.get(asked)
         if lane is None:
-            lines = tuple([self._line(gate, pool, limit) for gate, limit in self._asks(job)])
-            lane = pool.lanes[key] = Lane(pool, key, lines)
+            lane = pool.lanes[asked] = Lane(pool, asked, tuple([self._line(pool, ask) for ask in asked]))
             pool.ready += 1
         return lane
+
+    def _line(self, pool: Pool, ask: Ask) -> Line:
+        key, name = ask
+        gate, limit = self._gates.find(key), self._gates.limit(name)
+        line = gate.lines.get((pool, limit))
+        if line is None:
+            line = gate.lines[pool, limit] = Line(gate, pool, limit)
+        line.lanes += 1
+        return line
 
     def _close(self, lane: Lane, now: int) -> None:
         """`lane` is empty: forget it, and what nothing else needs."""
         pool = lane.pool
-        del pool.lanes[lane.key]
+        del pool.lanes[lane.asks]
         if not pool.lanes:
             del self._pools[pool.name]
         if lane.line is None:
@@ -375,46 +313,7 @@ class Lanes:
             line.lanes -= 1
             if not line.lanes:
                 del line.gate.lines[pool, line.limit]
-            self._forget(line.gate, now)
-
-    def _line(self, key: GateKey, pool: Pool, limit: Limit) -> Line:
-        gate = self._gate(key)
-        line = gate.lines.get((pool, limit))
-        if line is None:
-            line = gate.lines[pool, limit] = Line(gate, pool, limit)
-        line.lanes += 1
-        return line
-
-    def _asks(self, job: Job) -> list[tuple[GateKey, Limit]]:
-        run = job.run
-        if run.cancelled:
-            return []
-        asks: list[tuple[GateKey, Limit]] = []
-        if run.throttle is not None and run.started is None:
-            limit = self._limit((run.function, run.throttle.rule))
-            asks.append((("throttle", run.throttle.gate), limit))
-        for slot in run.slots:
-            limit = self._limit((run.function, slot.rule))
-            asks.append((("slot", slot.gate), limit))
-        if run.singleton is not None and job.ref is None:
-            asks.append((("singleton", run.singleton), self._single))
-        return asks
-
-    def _limit(self, name: RuleName) -> Limit:
-        limit = self._limits.get(name)
-        if limit is None:
-            limit = self._limits[name] = Limit()
-        return limit
-
-    def _gate(self, key: GateKey) -> Gate:
-        gate = self._gates.get(key)
-        if gate is None:
-            gate = self._gates[key] = Passage(key) if key[0] == "throttle" else Places(key)
-        return gate
-
-    def _forget(self, gate: Gate, now: int) -> None:
-        if not gate.asking and not gate.lines and gate.idle(now):
-            self._gates.pop(gate.key, None)
+            self._gates.forget(line.gate, now)
 
     def blocked_at_open_gates(self, now: int) -> Iterator[Lane]:
         """Lanes that break the invariant, none of whose gates will be looked at by time; for tests."""
@@ -433,16 +332,3 @@ def _shut(lines: tuple[Line, ...], now: int) -> Line | None:
         if line.gate.shut(line.limit.rule, now) is not None:
             return line
     return None
-
-
-def _lane_key(job: Job) -> LaneKey:
-    run = job.run
-    if run.cancelled:
-        return (run.function, None, (), None)
-    throttle = run.throttle if run.started is None else None
-    return (
-        run.function,
-        (throttle.gate, throttle.rule) if throttle is not None else None,
-        tuple([(slot.gate, slot.rule) for slot in run.slots]) if run.slots else (),
-        run.singleton if job.ref is None else None,
-    )

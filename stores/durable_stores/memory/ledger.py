@@ -16,8 +16,9 @@ from .agenda import Agenda
 from .buffers import Buffers
 from .engines import Engine, Engines
 from .events import Events
-from .lanes import Job, Lanes
+from .lanes import Lanes
 from .latches import Latches, Rates
+from .pools import Job
 from .registry import Functions
 from .runs import Alarm, Run, Runs
 from .waits import Candidates, Waits

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
 
     from .engines import Engine
-    from .lanes import Job
+    from .pools import Job
     from .waits import Waiter
 
 __all__ = ["Alarm", "Run", "Runs", "history"]

@@ -26,8 +26,8 @@ SELECT min(at) FROM (
     SELECT min(due) AS at FROM jobs WHERE lane IS NULL AND kind <> 'turn'
     UNION ALL SELECT min(due) FROM jobs WHERE lane IS NULL AND kind = 'turn'
     UNION ALL SELECT * FROM (
-        SELECT wakes FROM throttles WHERE wakes > ?
-        AND EXISTS (SELECT 1 FROM askers WHERE askers.gate = throttles.gate) ORDER BY wakes LIMIT 1
+        SELECT opens FROM throttles WHERE opens > ?
+        AND EXISTS (SELECT 1 FROM lanes WHERE lanes.gate = throttles.gate) ORDER BY opens LIMIT 1
     )
 )
 """
@@ -81,7 +81,7 @@ def enter_turns(work: Work) -> bool:
 
 def open_throttles(work: Work) -> None:
     """Throttles that let one more pass by now wake the lanes that wait there."""
-    opened = work.sql.execute("UPDATE throttles SET wakes = NULL WHERE wakes <= ? RETURNING gate", (work.now,))
+    opened = work.sql.execute("UPDATE throttles SET opens = NULL WHERE opens <= ? RETURNING gate", (work.now,))
     for (gate,) in opened.fetchall():
         work.offers[gate] = ""
     lanes.open_gates(work)

@@ -74,7 +74,7 @@ def is_open(work: Work, function: str, gate: str, rule: str) -> bool:
     passes, opens = gates.throttle(_tat(work, gate), work.now, limit.limit, limit.period, limit.burst)
     if not passes:
         work.sql.execute(
-            "UPDATE throttles SET wakes = min(ifnull(wakes, ?1), ?1) WHERE gate = ?2 AND ifnull(wakes, ?1 + 1) > ?1",
+            "UPDATE throttles SET opens = ?1 WHERE gate = ?2 AND (opens IS NULL OR opens > ?1)",
             (opens, gate),
         )
     return passes
@@ -90,11 +90,9 @@ def pass_through(work: Work, wants: Gated) -> None:
         if rule is not None:
             _, tat = gates.throttle(_tat(work, gate), work.now, rule.limit, rule.period, rule.burst)
             work.sql.execute(
-                "INSERT INTO throttles VALUES (?, ?, NULL) ON CONFLICT DO UPDATE SET tat_us = excluded.tat_us",
+                "INSERT INTO throttles (gate, tat_us) VALUES (?, ?) ON CONFLICT DO UPDATE SET tat_us = excluded.tat_us",
                 (gate, tat),
             )
-            if work.sql.execute("SELECT 1 FROM askers WHERE gate = ? LIMIT 1", (gate,)).fetchone():
-                is_open(work, wants.function, gate, name)  # if it is shut now, those who ask are woken in time
 
 
 def give_back(work: Work, run: Run, places: int, *, own: bool) -> None:

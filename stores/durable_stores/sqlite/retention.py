@@ -37,7 +37,7 @@ _OUTLIVED = (
     "DELETE FROM latches WHERE key IN (SELECT key FROM latches WHERE until <= ? LIMIT ?)",
     "DELETE FROM accepted WHERE (name, id) IN (SELECT name, id FROM accepted WHERE until <= ? LIMIT ?)",
     "DELETE FROM rates WHERE (key, number) IN (SELECT key, number FROM rates WHERE until <= ? LIMIT ?)",
-    "DELETE FROM throttles WHERE gate IN (SELECT gate FROM throttles WHERE tat_us / 1000 < ? AND wakes IS NULL LIMIT ?)",
+    "DELETE FROM throttles WHERE gate IN (SELECT gate FROM throttles WHERE tat_us < ? * 1000 AND opens IS NULL LIMIT ?)",
 )
 
 

@@ -226,8 +226,13 @@ CREATE INDEX fired_event ON fired (event) WHERE event IS NOT NULL;
 -- gates ----------------------------------------------------------------------------------------------
 
 CREATE TABLE slots (gate TEXT PRIMARY KEY, held INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE throttles (gate TEXT PRIMARY KEY, tat_us INTEGER NOT NULL, wakes INTEGER) STRICT, WITHOUT ROWID;
-CREATE INDEX throttles_wakes ON throttles (wakes) WHERE wakes IS NOT NULL;
+CREATE TABLE throttles (
+    gate    TEXT PRIMARY KEY,
+    tat_us  INTEGER NOT NULL,               -- the theoretical arrival time, see `durable.gates.throttle`
+    opens   INTEGER                         -- when the lanes that wait for it are to be woken
+) STRICT, WITHOUT ROWID;
+CREATE INDEX throttles_opens ON throttles (opens) WHERE opens IS NOT NULL;
+CREATE INDEX throttles_tat ON throttles (tat_us);
 CREATE TABLE latches (key TEXT PRIMARY KEY, run TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX latches_until ON latches (until);
 CREATE TABLE singletons (key TEXT PRIMARY KEY, run TEXT NOT NULL) STRICT, WITHOUT ROWID;

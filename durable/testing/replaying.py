@@ -1,0 +1,30 @@
+"""Replays a run after every step: what a test of a handler's determinism wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable.records import CommitState
+from durable.testing.engine import StubbedWorker
+
+if TYPE_CHECKING:
+    from durable._executor.draft import Draft
+    from durable._executor.session import Session
+    from durable.records import Commit, CommitAnswer
+
+__all__ = ["ReplayingWorker"]
+
+
+class ReplayingWorker(StubbedWorker):
+    """Hands each run back as soon as something new is in its journal, and replays it from there.
+
+    Callbacks in flight may end first, so that none is executed more often than without it. Parked runs are
+    to be evicted at once: give the engine ``max_warm=0``.
+    """
+
+    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer) -> None:
+        """One commit was answered: if it has brought memos, the present pass is over."""
+        super().landed(session, draft, commit, answer)
+        going = session.end is None and not session.parked and not session.unwinding and not session.halted
+        if commit.memos and answer.state is CommitState.OK and going:
+            session.halt()
