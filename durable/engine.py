@@ -35,6 +35,7 @@ from durable.records import (
     Cancellation,
     History,
     New,
+    NewEvent,
     RunRecord,
     RunStatus,
     Signal,
@@ -309,11 +310,11 @@ class Engine(Archive):
         given: Any = {} if data is None else data
         if id is not None:
             name_of("engine.start(id)", id)
-        letter, run_id = service.intake.invocation(blueprint.key, given, start_id=id)
+        letter, run_id, event = service.intake.invocation(blueprint.key, given, start_id=id)
         answer = (await service.intake.admit([letter]))[0]
         outcome = answer.outcomes[0]
         if outcome.run == run_id and outcome.verb in (Verb.RUN, Verb.BUFFERED):
-            return Run(self, self._fresh(letter(service.intake.catalog), blueprint.key, run_id, answer.seq))
+            return Run(self, self._fresh(event, blueprint.key, run_id, answer.seq))
         if outcome.run is None:
             raise RunFailed(f"{blueprint.id!r} did not start: {outcome.reason}", run_id=run_id)
         run = Run(self, await self._read(outcome.run))
@@ -326,10 +327,8 @@ class Engine(Archive):
             )
         return run
 
-    def _fresh(self, admission: Admission, key: str, run_id: str, seq: int) -> History:
+    def _fresh(self, event: NewEvent, key: str, run_id: str, seq: int) -> History:
         """A run that has just been created, without reading it back."""
-        event = admission.event
-        assert event is not None
         now = self._clock.now_ms()
         record = RunRecord(run_id, key, RunStatus.QUEUED, 0, now, now)
         return History(record, (StoredEvent(seq, event.id, event.name, event.ts, now, event.data),))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import orjson
-from attrs import evolve, frozen
+from attrs import frozen
 
 from durable._core.lifecycle import split_key
 from durable.codec import decode
@@ -70,11 +70,12 @@ class Run:
     function is hosted here, and is JSON elsewhere.
     """
 
-    __slots__ = ("_history", "_keeper")
+    __slots__ = ("_end", "_history", "_keeper")
 
     def __init__(self, keeper: RunKeeper, history: History) -> None:
         self._keeper = keeper
         self._history = history
+        self._end: End | None = None  # what was told of its end, and not read back
 
     def __repr__(self) -> str:
         return f"<durable.Run {self.id} of {self.function_id!r}: {self.status}>"
@@ -99,7 +100,7 @@ class Run:
     @property
     def status(self) -> RunStatus:
         """Where it stands."""
-        return self._history.run.status
+        return self._history.run.status if self._end is None else self._end.status
 
     @property
     def event(self) -> Event[Any]:
@@ -114,7 +115,7 @@ class Run:
     @property
     def output(self) -> Any:
         """What the handler returned; ``None`` until it has."""
-        output = self._history.run.output
+        output = self._history.run.output if self._end is None else self._end.output
         if output is None:
             return None
         decoder = self._keeper._decoder(self._history.run.function)  # noqa: SLF001 - a handle's own engine
@@ -123,7 +124,7 @@ class Run:
     @property
     def error(self) -> ErrorRecord | None:
         """Why it failed: `name`, `message`, `stack`, `step_id`."""
-        error = self._history.run.error
+        error = self._history.run.error if self._end is None else self._end.error
         return None if error is None else ErrorRecord.decode(error)
 
     @property
@@ -199,12 +200,12 @@ class Run:
 
     def ended(self, end: End) -> None:
         """Take note of the end, of which the engine was told."""
-        record = evolve(self._history.run, status=end.status, output=end.output, error=end.error)
-        self._history = evolve(self._history, run=record)
+        self._end = end
 
     async def refresh(self) -> Run:
         """Read it again, in place."""
         self._history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
+        self._end = None
         return self
 
     async def result(self, timeout: Duration | None = None) -> Any:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Blueprint", "Cancel", "Catalog", "path_text", "registration"]
 
 _BOTH = frozenset({"event", "async"})
+_NAMES_KEPT = 4096
+"""Names of events whose triggers are remembered, at most."""
 
 
 # ---------------------------------------------------------------- functions as data
@@ -167,12 +169,13 @@ def _path_of(text: str) -> tuple[str, ...]:
 class Catalog:
     """All functions of a store in one version of its registry, indexed by what starts them."""
 
-    __slots__ = ("_by_event", "_paths", "functions", "version")
+    __slots__ = ("_by_event", "_found", "_paths", "functions", "version")
 
     def __init__(self, registry: Registry | None = None) -> None:
         self.version = 0 if registry is None else registry.version
         self.functions: dict[str, Blueprint] = {}
         self._by_event: dict[str, list[tuple[Blueprint, Condition | None]]] = {}
+        self._found: dict[str, list[tuple[Blueprint, Condition | None]]] = {}
         self._paths: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
         if registry is None:
             return
@@ -192,11 +195,11 @@ class Catalog:
 
     def starts(self, name: str) -> list[tuple[Blueprint, Condition | None]]:
         """The triggers that events of this name may fire, wildcards included."""
-        if not self._by_event:
-            return []
-        found: list[tuple[Blueprint, Condition | None]] = []
-        for pattern in patterns_of(name):
-            found += self._by_event.get(pattern, ())
+        found = self._found.get(name)
+        if found is None:
+            found = [one for pattern in patterns_of(name) for one in self._by_event.get(pattern, ())]
+            if len(self._found) < _NAMES_KEPT:
+                self._found[name] = found
         return found
 
     def matches(self, name: str, document: Mapping[str, Any] | None) -> Iterable[Blueprint]:

@@ -143,7 +143,7 @@ def _invoke(session: Session, pending: Pending, op: ops.Invoke) -> None:
         _fail(session, pending, ErrorRecord("LookupError", message, None, op.step))
         return
     data = {} if op.data is None else op.data
-    letter, child = intake.invocation(blueprint.key, data, parent=(session.run_id, pending.ref))
+    letter, child, _ = intake.invocation(blueprint.key, data, parent=(session.run_id, pending.ref))
     until = None if op.timeout is None else session.host.clock.now_ms() + op.timeout
     session.draft.letters.append(letter)
     _register(

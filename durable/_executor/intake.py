@@ -141,8 +141,8 @@ class Intake:
         *,
         parent: tuple[str, str] | None = None,
         start_id: str | None = None,
-    ) -> tuple[Letter, str]:
-        """How one run of `function` (its key) is started, and the id that it gets if it is a new one.
+    ) -> tuple[Letter, str, NewEvent]:
+        """How one run of `function` (its key) is started; the id that it gets if it is a new one; its event.
 
         Raises:
             SerializationError: `data` is not JSON.
@@ -165,7 +165,7 @@ class Intake:
                 catalog, blueprint, event, _document(event), now, run, parent=who, start_id=start_id
             )
 
-        return write, run
+        return write, run, event
 
     def repetition(self, history: History, from_step: str | tuple[str, int] | None) -> tuple[Letter, str]:
         """How a run is repeated from its event, and the id of the new one.
