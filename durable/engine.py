@@ -47,7 +47,7 @@ from durable.urls import store_at
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from durable._core.catalog import Blueprint, Catalog
     from durable.clock import Clock
@@ -176,7 +176,7 @@ class Engine(Archive):
         )
 
     @asynccontextmanager
-    async def lifespan(self, app: object) -> AsyncIterator[None]:
+    async def lifespan(self, app: object) -> AsyncGenerator[None]:
         """An ASGI lifespan: ``FastAPI(lifespan=engine.lifespan)``."""
         del app
         async with self:

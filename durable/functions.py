@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 import attrs
@@ -185,8 +186,15 @@ def _named(here: str, name: object, default: str) -> str:
     return name
 
 
+def _listed(given: object) -> list[object]:
+    """One thing, several, or none, as a list."""
+    if isinstance(given, list | tuple):
+        return list(cast("Sequence[object]", given))
+    return [] if given is None else [given]
+
+
 def _triggers(here: str, given: object) -> tuple[EventTrigger | CronTrigger, ...]:
-    listed = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    listed = _listed(given)
     if len(listed) > _MOST_TRIGGERS:
         raise ConfigError(f"{here}: trigger holds {len(listed)} triggers; {_MOST_TRIGGERS} are allowed")
     found: list[EventTrigger | CronTrigger] = []
@@ -244,9 +252,10 @@ def _idempotency(here: str, key: object) -> str | None:
 
 
 def _cancel_on(here: str, given: object) -> tuple[CancelOn, ...]:
-    listed = tuple(given) if isinstance(given, list | tuple) else (given,)
+    listed = _listed(given)
     if len(listed) > _MOST_CANCELS:
         raise ConfigError(f"{here}: cancel_on holds {len(listed)} entries; {_MOST_CANCELS} are allowed")
+    checked: list[CancelOn] = []
     for one in listed:
         if not isinstance(one, CancelOn):
             raise ConfigError(
@@ -256,8 +265,9 @@ def _cancel_on(here: str, given: object) -> tuple[CancelOn, ...]:
         if one.match is not None:
             _valid(f"{where}: match", compile_match, one.match)
         if one.if_ is not None:
-            _valid(f"{where}: if_", lambda text: compile_condition(text, roots=_BOTH), one.if_)
-    return listed
+            _valid(f"{where}: if_", partial(compile_condition, roots=_BOTH), one.if_)
+        checked.append(one)
+    return tuple(checked)
 
 
 def _on_cancel(here: str, mode: object) -> Literal["finish", "interrupt"]:

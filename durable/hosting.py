@@ -23,7 +23,7 @@ def hosted(app: str, functions: Sequence[Function[Any]]) -> dict[str, Function[A
     """The functions of an engine by their keys ``"<app>/<id>"``, with their handlers of failures."""
     listed = cast("object", functions)
     if isinstance(listed, Function) or not isinstance(listed, list | tuple | set | frozenset):
-        raise ConfigError(f"Engine(functions): give a list of functions, got {shown(listed)}")
+        raise ConfigError(f"Engine(functions): give a list of functions, got {shown(functions)}")
     found: dict[str, Function[Any]] = {}
     for one in functions:
         if not isinstance(cast("object", one), Function):
@@ -51,7 +51,7 @@ def event_list(what: str, given: object) -> list[Event[Any]]:
     """One event, or a list of them, as a list."""
     if isinstance(given, Event):
         return [given]
-    listed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    listed: list[Any] = list(cast("Sequence[Any]", given)) if isinstance(given, list | tuple) else [given]
     for one in listed:
         if not isinstance(one, Event):
             raise ConfigError(f"{what}: expected a durable.Event or a list of them, got {shown(one)}")

@@ -130,7 +130,7 @@ class Run:
     @property
     def skip_reason(self) -> str | None:
         """Why it never ran, or why it was cancelled."""
-        return self._history.run.reason
+        return _reason(self._history.run.reason)
 
     @property
     def parent_id(self) -> str | None:
@@ -239,6 +239,15 @@ class Run:
         order = {(one.step, one.index): one.position for one in history.memos}
         found.sort(key=lambda one: (one.started_at or from_ms(0), order.get((one.id, one.index), 1 << 30)))
         return found
+
+
+def _reason(text: str | None) -> str | None:
+    """Why a run was cancelled or skipped, in words: stores name the timer or wait that did it."""
+    if text is None or not text.startswith("!"):
+        return text
+    if text.startswith("!cancel "):
+        return f"cancelled by the event {text.split(' ', 2)[2]!r}"
+    return f"took longer than its time-out to {text[1:]}"
 
 
 def _at(ms: int | None) -> datetime | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -343,7 +344,7 @@ def step(id: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P,
     name = _checked(id)
 
     def decorate(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        if not asyncio.iscoroutinefunction(fn):
+        if not inspect.iscoroutinefunction(fn):
             raise ConfigError(f"@durable.step({name!r}) needs an `async def` function, got {fn!r}")
 
         @functools.wraps(fn)

@@ -122,7 +122,7 @@ class Blueprint:
     cancel_on: tuple[Cancel, ...] = ()
     start_timeout: int | None = None
     finish_timeout: int | None = None
-    about: dict[str, Any] = field(factory=dict, repr=False)
+    about: dict[str, Any] = field(factory=dict[str, Any], repr=False)
 
     @staticmethod
     def of(registration: Registration, *, paused: bool) -> Blueprint:

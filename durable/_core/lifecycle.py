@@ -5,7 +5,7 @@ Pure decisions: now, the random draw and the limits come in as arguments.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from attrs import frozen
@@ -90,14 +90,18 @@ def after_handler_failure(
 
 def _is_final(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_final(leaf) for leaf in error.exceptions)
+        leaves = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(_is_final(leaf) for leaf in leaves)
     return isinstance(error, _FINAL_IN_HANDLER)
 
 
 def _single(error: BaseException) -> BaseException:
     """The one leaf that stands for a group of failed steps: a failed run carries the original class's name."""
-    if isinstance(error, BaseExceptionGroup) and _is_final(error):
-        return _single(error.exceptions[0])
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if not _is_final(group):
+            return group
+        error = group.exceptions[0]
     return error
 
 

@@ -5,7 +5,7 @@ What they need goes into the session's draft, so that a step and what it causes 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -142,7 +142,7 @@ def _invoke(session: Session, pending: Pending, op: ops.Invoke) -> None:
         )
         _fail(session, pending, ErrorRecord("LookupError", message, None, op.step))
         return
-    data = {} if op.data is None else op.data
+    data: Any = {} if op.data is None else op.data
     letter, child, _ = intake.invocation(blueprint.key, data, parent=(session.run_id, pending.ref))
     until = None if op.timeout is None else session.host.clock.now_ms() + op.timeout
     session.draft.letters.append(letter)

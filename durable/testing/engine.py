@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from durable._executor.worker import Worker
@@ -39,7 +40,7 @@ class StubbedWorker(Worker):
         if op.step not in self.stubs:
             return await super().call(op, attempt)
         stub = self.stubs[op.step]
-        if isinstance(stub, BaseException) or (isinstance(stub, type) and issubclass(stub, BaseException)):
+        if isinstance(stub, BaseException) or (inspect.isclass(stub) and issubclass(stub, BaseException)):
             raise stub
         return stub
 

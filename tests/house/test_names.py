@@ -1,6 +1,7 @@
 """Names say what a thing is; every module says its duty; every public name is documented; secrets stay out."""
 
 import ast
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -37,75 +38,84 @@ def shown(path):
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", ALL, ids=shown)
-def test_names_of_files_and_classes_say_something(path):
-    words = {*path.relative_to(ROOT).with_suffix("").parts}
-    words |= {word for part in words for word in re.split(r"[_\-.]", part)}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    wrong = sorted(words & SAY_NOTHING)
-    wrong += [name for name in classes if re.search(r"(Manager|Helper|Utils?|Misc|Base)$", name)]
-    assert not wrong, f"{shown(path)}: {wrong}"
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [path for path in ALL if path.stat().st_size], ids=shown)
-def test_every_module_says_its_duty(path):
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert said or path.is_relative_to(ROOT / "tests"), f"{shown(path)} has no docstring"
+def listed(path):
+    """What a module's ``__all__`` names; ``None`` where it has none."""
+    for node in tree(path).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return None
 
 
-def is_public(name):
-    return not name.startswith("_")
+def test_names_of_files_and_classes_say_something():
+    wrong = []
+    for path in ALL:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        words = {word for part in parts for word in re.split(r"[_\-.]", part)}
+        wrong += [f"{shown(path)}: {word}" for word in sorted(words & SAY_NOTHING)]
+        wrong += [
+            f"{shown(path)}:{node.lineno}: class {node.name}"
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.ClassDef) and re.search(r"(Manager|Helper|Utils?|Misc|Base)$", node.name)
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_module_says_its_duty():
+    silent = [
+        shown(path)
+        for path in ALL
+        if not path.is_relative_to(ROOT / "tests")
+        and path.stat().st_size
+        and not ast.get_docstring(tree(path))
+    ]
+    assert not silent, silent
 
 
 def is_overload(node):
     return any(ast.unparse(one).split(".")[-1] in ("overload", "setter") for one in node.decorator_list)
 
 
-def undocumented(body, where=""):
-    """Public classes and functions without a docstring; what overrides a documented method needs none."""
+def undocumented(body, only=None, where=""):
+    """Public classes and functions without a docstring; what may override a documented method needs none."""
     for node in body:
-        if isinstance(node, ast.ClassDef) and is_public(node.name):
-            if not ast.get_docstring(node):
-                yield where + node.name
-            inherits = [base for base in node.bases if ast.unparse(base) not in ("object", "Protocol")]
-            if not inherits:
-                yield from undocumented(node.body, f"{where}{node.name}.")
-        elif (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            and is_public(node.name)
-            and not is_overload(node)
-            and not ast.get_docstring(node)
-        ):
-            yield where + node.name
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name.startswith("_") or (only is not None and node.name not in only):
+            continue
+        if not ast.get_docstring(node) and not is_overload(node):
+            yield f"{where}{node.name}"
+        if isinstance(node, ast.ClassDef) and not node.bases:
+            yield from undocumented(node.body, None, f"{where}{node.name}.")
 
 
-@pytest.mark.parametrize("path", CODE, ids=shown)
-def test_every_public_name_is_documented(path):
-    missing = list(undocumented(ast.parse(path.read_text(encoding="utf-8")).body))
-    assert not missing, f"{shown(path)}: {', '.join(missing)}"
-
-
-@pytest.mark.parametrize("path", CODE, ids=shown)
-def test_modules_that_others_read_list_their_names(path):
-    """`__all__` names things that are there; a private module of a package needs none."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    listed = [
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+def test_every_public_name_is_documented():
+    missing = [
+        f"{shown(path)}: {name}" for path in CODE for name in undocumented(tree(path).body, listed(path))
     ]
-    bound = set()
-    for node in ast.walk(tree):
+    assert not missing, "\n".join(missing)
+
+
+def bound(path):
+    """The names that a module makes."""
+    names = set()
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            bound.add(node.name)
+            names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            bound |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            bound.add(node.id)
-    for names in listed:
-        assert list(names) == sorted(set(names)), f"{shown(path)}: __all__ is sorted, each name once"
-        assert set(names) <= bound, f"{shown(path)}: __all__ names {set(names) - bound}, which is not there"
+            names.add(node.id)
+    return names
+
+
+def test_what_modules_list_is_there():
+    wrong = {shown(path): set(names) - bound(path) for path in CODE if (names := listed(path))}
+    assert not {path: names for path, names in wrong.items() if names}
 
 
 def tracked():

@@ -6,7 +6,7 @@ This module may not know how histories are made.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from attrs import evolve, fields, frozen, has
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durable.store import Store
     from durable.testing.exam.harness import Harness
 
-__all__ = ["CURRENT", "Call", "DifferenceError", "Examiner"]
+__all__ = ["CURRENT", "Call", "DifferenceError", "Examiner", "is_tuple"]
 
 CURRENT = -1
 """As `Admission.registry`: the version that the registry has when the call is made."""
@@ -39,10 +39,15 @@ class Call:
         return f"{self.door}({', '.join(map(_shown, self.args))})"
 
 
+def is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
+    """Whether it is a tuple, of anything."""
+    return isinstance(value, tuple)
+
+
 def _shown(value: Any) -> str:
     """A record as an expression without its defaults, so that a history can be read."""
-    if isinstance(value, tuple):
-        return f"({', '.join(_shown(item) for item in cast('tuple[Any, ...]', value))})"
+    if is_tuple(value):
+        return f"({', '.join(map(_shown, value))})"
     if isinstance(value, Enum):
         return str(value) if type(value).__str__ is Enum.__str__ else repr(value.value)
     kind = cast("Any", type(value))
@@ -80,13 +85,15 @@ class Examiner:
     Args:
         harness: How the store is made.
         store: A store without any data, open.
+        every: After how many calls the contents are compared, besides the answers.
     """
 
-    def __init__(self, harness: Harness, store: Store) -> None:
+    def __init__(self, harness: Harness, store: Store, *, every: int = 1) -> None:
         self.harness = harness
         self.store = store
         self.model = Model()
         self.calls: list[Call] = []
+        self._every = every
 
     async def play(self, call: Call) -> Any:
         """Make a call, compare, and return the answer.
@@ -97,7 +104,8 @@ class Examiner:
         self.calls.append(call)
         try:
             answer = await self._both(call)
-            await self._compare_contents()
+            if len(self.calls) % self._every == 0:
+                await self._compare_contents()
             if isinstance(self.store, Checked):
                 await self.store.check()
         except DifferenceError:
@@ -127,8 +135,10 @@ class Examiner:
         args = tuple(self._with_registry(arg) for arg in call.args)
         answer = await getattr(self.store, call.door)(*args)
         if call.door == "admit":
+            now, admissions, request = args
             taken = [d.history.run.id for d in answer.deliveries if isinstance(d, Claim)]
-            return self._compare(call.door, self.model.admit(*args, taken=taken), answer, *args)
+            expected = self.model.admit(now, admissions, request, taken=taken)
+            return self._compare(call.door, expected, answer, *args)
         return self._compare(call.door, getattr(self.model, call.door)(*args), answer, *args)
 
     def _with_registry(self, arg: Any) -> Any:
@@ -137,8 +147,8 @@ class Examiner:
             return evolve(arg, registry=self.model.world.version) if arg.registry == CURRENT else arg
         if isinstance(arg, Commit):
             return evolve(arg, admit=self._with_registry(arg.admit)) if arg.admit else arg
-        if isinstance(arg, tuple):
-            return tuple(self._with_registry(item) for item in cast("tuple[Any, ...]", arg))
+        if is_tuple(arg):
+            return tuple(self._with_registry(item) for item in arg)
         return arg
 
     # ------------------------------------------------------------ answers
@@ -173,7 +183,7 @@ class Examiner:
             self._differ(f"woke: {set(must)} <= {set(woke)} <= {set(may)} does not hold")
 
     def _compare_claimed_at_once(self, answer: Admitted, *args: Any) -> None:
-        request = args[2] if len(args) > 2 else None
+        request = args[2]
         if request is None:
             return
         taken = {d.history.run.id for d in answer.deliveries if isinstance(d, Claim)}
@@ -201,6 +211,7 @@ class Examiner:
 
     async def finish(self) -> None:
         """Compare what is too much to compare each time: every run with its memos."""
+        await self._compare_contents()
         for run in list(self.model.world.runs):
             expected, found = self.model.history(run), await self.store.history(run)
             self._same(f"history({run!r})", expected, found)
@@ -217,9 +228,8 @@ class Examiner:
 
 def _first_difference(expected: Any, found: Any) -> str:
     """Where two tuples differ first, so that one need not read a thousand equal things."""
-    if isinstance(expected, tuple) and isinstance(found, tuple):
-        several = zip(cast("tuple[Any, ...]", expected), cast("tuple[Any, ...]", found), strict=False)
-        for number, (one, other) in enumerate(several):
+    if is_tuple(expected) and is_tuple(found):
+        for number, (one, other) in enumerate(zip(expected, found, strict=False)):
             if one != other:
                 return f"item {number}:\n  expected {_shown(one)}\n  found    {_shown(other)}"
-    return f"\n  expected {_shown(cast('Any', expected))}\n  found    {_shown(cast('Any', found))}"
+    return f"\n  expected {_shown(expected)}\n  found    {_shown(found)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve, fields, has
 
 from durable.testing.exam.draws import Draws
-from durable.testing.exam.examiner import Call, DifferenceError, Examiner
+from durable.testing.exam.examiner import Call, DifferenceError, Examiner, is_tuple
 from durable.testing.exam.histories import Author
 
 if TYPE_CHECKING:
@@ -25,19 +25,20 @@ __all__ = ["play", "run_history", "shrink"]
 _JOBS_MAX = 1000  # from 1024 on the ties of ranks may fall otherwise
 
 
-async def run_history(harness: Harness, seed: int | Random, length: int = 60) -> int:
+async def run_history(harness: Harness, seed: int | Random, length: int = 60, *, every: int = 1) -> int:
     """Play a random history against a new store; how many calls there were.
 
     Args:
         harness: How the store is made.
         seed: The same number gives the same history.
         length: How many calls are drawn, at most.
+        every: After how many calls all contents are compared; answers are compared always.
 
     Raises:
         DifferenceError: The store did something else than the model.
     """
     rng = seed if isinstance(seed, Random) else Random(seed)  # noqa: S311 - no secrets are drawn
-    examiner = Examiner(harness, await harness.open())
+    examiner = Examiner(harness, await harness.open(), every=every)
     try:
         author = Author(Draws(rng), examiner.model)
         for call in author.beginning():
@@ -104,8 +105,8 @@ async def _simplify(harness: Harness, failure: DifferenceError, number: int) -> 
 
 def _variants(value: Any) -> Iterator[Any]:
     """The same value with an item less, or with a default in place of something, at any depth."""
-    if isinstance(value, tuple):
-        items = cast("tuple[Any, ...]", value)
+    if is_tuple(value):
+        items = value
         record = any(has(cast("Any", type(item))) for item in items)
         for number, item in enumerate(items):
             if record and not isinstance(items[0], int):

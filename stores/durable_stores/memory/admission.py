@@ -15,7 +15,7 @@ from . import matching
 from .runs import Run
 
 if TYPE_CHECKING:
-    from durable.records import Admission, AdmissionAnswer, Parent, Plan
+    from durable.records import Admission, AdmissionAnswer, Parent, Plan, StoredEvent
 
     from .buffers import Buffer
     from .engines import Engine
@@ -125,13 +125,25 @@ def _start(ledger: Ledger, call: Call, seed: _Seed) -> Outcome:
 
 
 def _create(ledger: Ledger, call: Call, seed: _Seed) -> None:
-    plan, run = seed.plan, _record(ledger, call, seed)
-    run.priority, run.throttle, run.slots = plan.priority, plan.throttle, plan.slots
-    run.finish_timeout = plan.finish_timeout
+    plan, parents = seed.plan, seed.parents
+    run = Run(
+        seed.run_id,
+        plan.function,
+        call.now,
+        plan.due,
+        _hold(seed.cards),
+        parents,
+        plan.origin,
+        plan.priority,
+        plan.throttle,
+        plan.slots,
+        plan.singleton.key if plan.singleton is not None else None,
+        plan.finish_timeout,
+    )
+    ledger.runs.add(run)
     if plan.memos:
         run.memos = sorted(plan.memos, key=lambda memo: memo.position)
-    if plan.singleton is not None:
-        run.singleton = plan.singleton.key
+    if run.singleton is not None:
         ledger.latches.take_single(run.singleton, run)
     ledger.queue(call, run, plan.due)
     for wait in plan.waits:
@@ -141,23 +153,19 @@ def _create(ledger: Ledger, call: Call, seed: _Seed) -> None:
 
 
 def _skip(ledger: Ledger, call: Call, seed: _Seed, reason: str, holder: str | None = None) -> Outcome:
-    run = _record(ledger, call, seed)
+    plan, parents = seed.plan, seed.parents
+    run = Run(seed.run_id, plan.function, call.now, plan.due, _hold(seed.cards), parents, plan.origin)
     run.end, run.reason, run.holder = _SKIPPED, reason, holder
+    ledger.runs.add(run)
     ledger.runs.end(run, call.now)
-    ledger.never_ran(call, seed.parents, reason)
+    ledger.never_ran(call, parents, reason)
     return Outcome(Verb.SKIPPED, run.function, run.id, reason, holder)
 
 
-def _record(ledger: Ledger, call: Call, seed: _Seed) -> Run:
-    plan, cards = seed.plan, seed.cards
+def _hold(cards: list[Card]) -> tuple[StoredEvent, ...]:
     for card in cards:
         card.holders += 1
-    run = Run(seed.run_id, plan.function, call.now, plan.due, tuple([card.event for card in cards]))
-    run.origin = plan.origin
-    if seed.parents:
-        run.parent, run.parents = seed.parents[0], seed.parents
-    ledger.runs.add(run)
-    return run
+    return tuple([card.event for card in cards])
 
 
 # ---------------------------------------------------------------- buffers

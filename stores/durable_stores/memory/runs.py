@@ -61,14 +61,13 @@ class Run:
     created: int
     due: int
     events: tuple[StoredEvent, ...]
+    parents: tuple[Parent, ...] = ()
+    origin: str | None = None
     priority: int = 0
     throttle: Throttle | None = None
     slots: tuple[Slot, ...] = ()
     singleton: str | None = None
     finish_timeout: int | None = None
-    parent: Parent | None = None
-    parents: tuple[Parent, ...] = ()
-    origin: str | None = None
     gen: int = 0
     started: int | None = None
     attempt: int = 0
@@ -121,7 +120,7 @@ def history(run: Run, *, memos: bool = True) -> History:
         run.started,
         run.ended,
         run.attempt,
-        run.parent,
+        run.parents[0] if run.parents else None,
         end.output if end else None,
         end.error if end else None,
         run.reason,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from durable.errors import ConfigError
-from durable_stores.sqlite import doors, engines, reads, registry, retention
+from durable_stores.sqlite import checks, doors, engines, reads, registry, retention
 from durable_stores.sqlite.connection import Database
 from durable_stores.sqlite.doorbell import Bells
 from durable_stores.sqlite.liveness import Locks
@@ -126,6 +126,16 @@ class SQLiteStore:
             self._locks.remove(engine)
             self._bells.take_down(engine)
         return more, woke
+
+    async def check(self) -> None:
+        """Count again what indexes claim.
+
+        Raises:
+            AssertionError: Something does not agree; the message says what.
+        """
+        found = await self._database.read(checks.faults)
+        if found:
+            raise AssertionError("; ".join(found))
 
     def sever(self, engine: str) -> None:
         """Do to `engine` what the death of its process does: its lock is free, and it has not left."""
