@@ -68,6 +68,7 @@ class Committer:
         self._clock = clock
         self._landing = landing
         self._dirty: deque[Session] = deque()
+        self._held: list[Session] = []
         self._verdicts: deque[Verdict] = deque()
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -91,7 +92,7 @@ class Committer:
     @property
     def at_rest(self) -> bool:
         """Whether nothing waits to be written, is being written, or waits to be told."""
-        return not (self._dirty or self._verdicts or self.busy or self._landing_now)
+        return not (self._dirty or self._held or self._verdicts or self.busy or self._landing_now)
 
     def _wake(self) -> None:
         idle = self._idle
@@ -107,7 +108,11 @@ class Committer:
             self.busy = True
             sealed = self._seal()
             verdicts = [self._verdicts.popleft() for _ in range(min(len(self._verdicts), BATCH))]
-            answer = await self._write([*(commit for _, _, commit in sealed), *verdicts])
+            items = [*(commit for _, _, commit in sealed), *verdicts]
+            if not items:  # all that is dirty waits for what is under way
+                await self._all_told()
+                continue
+            answer = await self._write(items)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
             self._landing_now += 1
@@ -128,6 +133,9 @@ class Committer:
         sealed: list[Sealed] = []
         while self._dirty and len(sealed) < BATCH:
             session = self._dirty.popleft()
+            if session.outbox.must_wait(session.gen):
+                self._held.append(session)
+                continue
             try:
                 draft, commit = session.outbox.seal(session.run_id, session.gen, catalog)
             except Exception as error:
@@ -161,5 +169,9 @@ class Committer:
             self._loop.call_soon(self._land, sealed, answer, start + SLICE)
             return
         self._landing_now -= 1
+        if self._held:
+            self._dirty.extend(self._held)
+            self._held.clear()
+            self._wake()
         if self._told is not None and not self._told.done():
             self._told.set_result(None)

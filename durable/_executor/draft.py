@@ -10,6 +10,7 @@ from durable.records import STAY, Commit
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextvars import Context as Variables
 
     from durable._core.catalog import Catalog
     from durable._core.journal import Entry, Key
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     Letter = Callable[[Catalog], Admission]
     """Makes an admission anew from a catalog: it is made again when the registry has moved on."""
 
-__all__ = ["Draft", "Pending", "Phase"]
+__all__ = ["Draft", "Pending", "Phase", "reference"]
 
 
 class Draft:
@@ -69,6 +70,11 @@ class Draft:
         )
 
 
+def reference(key: Key) -> str:
+    """The name of a step's timer or wait within its run."""
+    return f"{key[0]}#{key[1]}"
+
+
 class Phase(IntEnum):
     """Where a step that is awaited stands."""
 
@@ -98,6 +104,7 @@ class Pending:
         "result",
         "started",
         "task",
+        "variables",
     )
 
     def __init__(
@@ -105,13 +112,14 @@ class Pending:
     ) -> None:
         self.op = op
         self.key = key
-        self.ref = f"{key[0]}#{key[1]}"
+        self.ref = reference(key)
         self.entry = entry
         self.future = future
         self.lone = lone
         self.phase = Phase.HELD
         self.expired: Callable[[], None] | None = None
         self.task: asyncio.Task[Any] | None = None
+        self.variables: Variables | None = None
         self.attempt = 0
         self.started = 0
         self.result: Memo | None = None

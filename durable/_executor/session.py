@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
+from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from durable._core import operations as ops
 from durable._core.journal import Entry, Journal, Key
 from durable._core.settling import raised, settle
 from durable._executor import arming, calling, ending
-from durable._executor.draft import Pending, Phase
+from durable._executor.draft import Pending, Phase, reference
 from durable._executor.driver import RunTasks, owner, rooted
 from durable._executor.outbox import Outbox
 from durable._executor.rounds import Rounds
@@ -86,6 +87,7 @@ class Session:
         self.size = sum(len(memo.value or b"") for memo in history.memos)
         self.outbox = Outbox(host.loop)
         self.parked = False
+        self._resting = False
         self.halted = False
         self.cancelled = history.run.status is RunStatus.CANCELLED
         self.failure: Exception | None = None
@@ -154,7 +156,7 @@ class Session:
             if self._spent >= _STEPS_PER_TURN or perf_counter() - self._turn_began > _SECONDS_PER_TURN:
                 await self._yield()
             if entry is None:
-                if isinstance(op, ops.Call) and op.timeout is None and not self.halted:
+                if isinstance(op, ops.Call) and op.timeout is None and self._begins_anew(key):
                     self.rounds.live = True
                     return await calling.alone(self, op, key)
             elif entry.memo is not None and not entry.withdrawn and not entry.late:
@@ -162,6 +164,13 @@ class Session:
                 return self._value(op, entry.memo)
         pending = Pending(op, key, entry, self.host.loop.create_future(), lone=lone)
         return await self.wait_for(pending)
+
+    def _begins_anew(self, key: Key) -> bool:
+        """Whether a fresh step may call its function at once: no retry of it is due, or was."""
+        if not (self.fired or self.armed):
+            return not self.halted
+        ref = reference(key)
+        return not (self.halted or ref in self.fired or ref in self.armed)
 
     async def _yield(self) -> None:
         """Let others have the loop: a long replay must not hold it up (SEMANTICS 11)."""
@@ -207,6 +216,7 @@ class Session:
         future = pending.future
         assert future is not None
         pending.started = pending.started or self.host.clock.now_ms()
+        pending.variables = copy_context()
         self.rounds.take_up(pending)
         try:
             await future
@@ -373,9 +383,14 @@ class Session:
         if self.parked:
             self.parked = False
             self.host.revived(self)
+        self._stay()
+        self.host.committer.add(self)
+
+    def _stay(self) -> None:
+        """The run goes on: a wish to park it that is not sealed yet is withdrawn."""
+        self._resting = False
         if self.end is None and isinstance(self.draft.then, Park):
             self.draft.then = STAY
-        self.host.committer.add(self)
 
     def landed(self, draft: Draft, answer: CommitAnswer) -> None:
         """A commit of this session is durable."""
@@ -399,7 +414,7 @@ class Session:
 
     def park_if_idle(self) -> None:
         """Park the run when all that it awaits is a matter of time, events or other runs."""
-        if self.unwinding or self.end is not None or self.active or not self.rounds.idle:
+        if self.unwinding or self.end is not None or self.active or self._resting or not self.rounds.idle:
             return
         if self.halted:
             self.let_go()
@@ -408,6 +423,7 @@ class Session:
             self.fired
         )  # of steps that the code did not meet: or it would be woken for ever
         self.fired.clear()
+        self._resting = True
         self.draft.then = Park(self.host.engine_id)
         self.host.committer.add(self)
 
@@ -424,6 +440,7 @@ class Session:
         """The run, parked warm until now, is ours again."""
         self.gen = history.run.gen
         self.parked = False
+        self._stay()
         self._turn_began = perf_counter()
         self.hear(history.fired)
 

@@ -1,171 +1,325 @@
-"""Crashes on purpose: a store that dies at a chosen write, and the sweep over all of them."""
+"""Crashes on purpose: a store that dies at a chosen write, and lives of engines that go on after it.
+
+A process's death is imitated inside one process: from one moment on no call to the store returns, the
+engine's tasks are taken apart, and the store is told what an operating system would tell it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import frozen
 
 from durable._executor import ending
+from durable.errors import ConfigError
 from durable.testing.engine import TestEngine
 from durable.urls import store_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from durable._executor.service import Service
     from durable.functions import Function
     from durable.store import Store
     from durable.testing.clock import VirtualClock
 
-__all__ = ["CrashingStore", "crash_points", "kill"]
+    Scenario = Callable[[TestEngine], Awaitable[Any]]
+    Where = str | Store | Callable[[], str | Store]
+
+__all__ = ["CrashingStore", "Death", "Moment", "Witness", "crash_points", "kill", "live_on"]
 
 _WRITES = frozenset({"admit", "claim", "commit", "cancel", "join", "register", "bury", "pause"})
+
+_ALL_WRITES = _WRITES | {"leave", "sweep", "extend"}
+
+_NEVER_LATE = frozenset({"join", "leave", "bury", "sweep", "extend"})
+"""Writes that say nothing of runs: what comes of them after their engine's death is not looked at."""
+
 _MOST_LIVES = 50
+_LONGEST_LIFE_SECONDS = 30.0
+
+
+class Moment(StrEnum):
+    """When, at a write, a process dies."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    LATE = "late"
+    """Before; and the write arrives when another engine has taken the dead one's work over."""
+
+
+@frozen
+class Death:
+    """A process dies at its `at`-th write."""
+
+    at: int
+    moment: Moment = Moment.BEFORE
+
+    def __str__(self) -> str:
+        return f"{self.moment} write {self.at}"
+
+
+class Witness(Protocol):
+    """Who is told of lives and deaths, to look at what is left."""
+
+    def born(self, life: int) -> None:
+        """A process starts."""
+        ...
+
+    def died(self) -> None:
+        """It dies at this very moment; whatever it still does is not real."""
+        ...
+
+    async def left_behind(self, store: Store) -> None:
+        """What the dead one has stored can be read now."""
+        ...
+
+    async def ended(self, store: Store) -> None:
+        """The scenario has ended by itself: what is stored can be read for the last time."""
+        ...
 
 
 class CrashingStore:
-    """A store whose process dies before or after its n-th write: from then on no call returns.
+    """A store whose process dies at one of its writes: from then on no call returns.
 
     `died` is set at that moment. Everything else is passed through to the store inside.
+
+    Args:
+        store: The store inside.
+        at: The number of the write, from 1; ``None``: it never dies.
+        after: Die after that write instead of before it.
+        late: Die before it, and let `arrive` make the write later.
+        writes: The calls that count as writes.
+        dying: Called at the moment of death.
+        taken: Called once, when the first claim was answered.
     """
 
-    def __init__(self, store: Store, *, at: int | None = None, after: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        at: int | None = None,
+        after: bool = False,
+        late: bool = False,
+        writes: frozenset[str] = _WRITES,
+        dying: Callable[[], None] | None = None,
+        taken: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
         self._at = at
         self._after = after
+        self._late = late
+        self._counted = writes
+        self._dying = dying
+        self._taken = taken
+        self._held: Callable[[], Awaitable[Any]] | None = None
         self.writes = 0
+        self.last = ""
         self.died = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
-        if not inspect.iscoroutinefunction(method):
+        if not asyncio.iscoroutinefunction(method):
             return method
 
         async def through(*args: Any, **kwargs: Any) -> Any:
             if self.died.is_set():
-                await asyncio.get_running_loop().create_future()
-            if name not in _WRITES:
+                return await self._never(name)
+            if name not in self._counted:
                 return await method(*args, **kwargs)
             self.writes += 1
-            number = self.writes
-            if number == self._at and not self._after:
-                self.died.set()
-                await asyncio.get_running_loop().create_future()
+            self.last = name
+            mine = self.writes == self._at
+            if mine and not self._after:
+                if self._late and name not in _NEVER_LATE:
+                    self._held = lambda: method(*args, **kwargs)
+                return await self._die(name)
             answer = await method(*args, **kwargs)
-            if number == self._at or self.died.is_set():
-                self.died.set()
-                await asyncio.get_running_loop().create_future()
+            if mine or self.died.is_set():
+                return await self._die(name)
+            if name == "claim" and self._taken is not None:
+                taken, self._taken = self._taken, None
+                await taken()
             return answer
 
         return through
+
+    async def _die(self, name: str) -> None:
+        if not self.died.is_set():
+            self.died.set()
+            if self._dying is not None:
+                self._dying()
+        await self._never(name)
+
+    async def _never(self, name: str) -> None:
+        # The dead do not sign off: this is how their tasks are taken apart.
+        if name not in ("leave", "close"):
+            await asyncio.get_running_loop().create_future()
+
+    async def arrive(self) -> None:
+        """The write that was under way at the moment of death (`late`) reaches the store now."""
+        held, self._held = self._held, None
+        if held is not None:
+            await held()
+
+
+# ---------------------------------------------------------------- the death of an engine
 
 
 async def kill(engine: TestEngine) -> None:
     """What the death of its process does to an engine: nothing more is written, nothing is handed back."""
     service, engine._service = engine._service, None  # noqa: SLF001 - a process dies with its insides
-    if service is None:
-        return
+    if service is not None:
+        await _take_apart(service)
+
+
+async def _take_apart(service: Service) -> None:
     worker = service.worker
+    had_started = bool(service.tasks)
     for task in service.tasks:
         task.cancel()
+    await asyncio.gather(*service.tasks, return_exceptions=True)
+    service.tasks.clear()
     for session in list(worker.sessions.values()):
+        if session.keeper is not None:
+            session.keeper.cancel()
         session.end = session.end or ending.GIVEN_UP
         await ending.unwind(session)
-    if worker._alarm is not None:  # noqa: SLF001
+    if worker._alarm is not None:  # noqa: SLF001 - as above
         worker._alarm.cancel()  # noqa: SLF001
-    await asyncio.gather(*service.tasks, return_exceptions=True)
-    had_started = bool(service.tasks)
-    service.tasks.clear()
     service.intake.close()
     if had_started:
         service.factory.release(service.loop)
 
 
-async def crash_points(
-    scenario: Callable[[TestEngine], Awaitable[Any]],
+class _Mortal(TestEngine):
+    """An engine whose insides can be found while it is being left, too."""
+
+    life: Service | None = None
+
+    def _make(self) -> Service:
+        self.life = super()._make()
+        return self.life
+
+
+# ---------------------------------------------------------------- lives on one store
+
+
+class _Home:
+    """Where the lives of one try keep what they store: an object that outlives them, or one for each."""
+
+    def __init__(self, where: Store | Callable[[], Store]) -> None:
+        self._make = where if callable(where) else None
+        self._kept = None if callable(where) else where
+        self._open: list[Store] = []
+
+    async def store(self) -> Store:
+        """The store of the next life. It stays open until the try is over."""
+        if self._kept is not None and self._open:
+            return self._kept
+        store = self._make() if self._make is not None else self._kept
+        assert store is not None
+        await store.open()
+        self._open.append(store)
+        return store
+
+    async def retire(self) -> None:
+        """The store of a life that has died is opened anew by the next one."""
+        if self._make is not None:
+            await self._open.pop().close()
+
+    async def close(self) -> None:
+        """The try is over."""
+        while self._open:
+            await self._open.pop().close()
+
+
+async def live_on(
+    scenario: Scenario,
     *,
     functions: Sequence[Function[Any]],
-    store: str | Store | Callable[[], Store] = "memory://",
+    store: Store | Callable[[], Store],
+    deaths: Sequence[Death] = (),
+    witness: Witness | None = None,
     **options: Any,
-) -> int:
-    """Run `scenario` once per store write, with a process that dies before or after that write.
-
-    Each time, `scenario` is called again with a new engine on the same store, until it ends by itself: give
-    events and starts an `id`, so that it may be repeated.
+) -> list[str]:
+    """Run `scenario` in life after life on one store, until it ends by itself.
 
     Args:
-        scenario: ``async def scenario(engine)``; its assertions are the proof.
+        scenario: ``async def scenario(engine)``; called anew in each life.
         functions: What the engines host.
-        store: A URL of a store that starts empty for each crash (``memory://``), or what makes one.
+        store: An empty store that outlives the deaths; or what gives each life an object of its own for what
+            the ones before have stored.
+        deaths: How the first lives end.
+        witness: Is told of each life.
         **options: Those of `TestEngine`.
 
     Returns:
-        How many crashes were tried.
-
-    Example:
-        >>> async def scenario(engine):
-        ...     run = await engine.start(transfer, {"amount": 5}, id="t-1")
-        ...     assert await run.result() == "done"
-        >>> await crash_points(scenario, functions=[transfer])
-        14
+        The writes at which it died: ``["commit"]``. Fewer than `deaths`, if it ended before.
     """
-    writes = await _one_life(scenario, functions, CrashingStore(_fresh(store)), options)
-    assert writes is None, "without a crash the scenario has to end by itself"
-    tried = 0
-    at = 1
-    while True:
-        reached = False
-        for after in (False, True):
-            inner = _fresh(store)
-            crashed = await _lives(scenario, functions, inner, at, options, after=after)
-            reached = reached or crashed
-            tried += crashed
-        if not reached:
-            return tried
-        at += 1
-
-
-def _fresh(store: str | Store | Callable[[], Store]) -> Store:
-    if callable(store) and not isinstance(store, str):
-        return store()  # type: ignore[no-any-return, operator]  # a store object is not callable
-    return store_at(store)
-
-
-async def _lives(
-    scenario: Callable[[TestEngine], Awaitable[Any]],
-    functions: Sequence[Function[Any]],
-    inner: Store,
-    at: int,
-    options: dict[str, Any],
-    *,
-    after: bool,
-) -> bool:
-    """One crash, and then life after life until the scenario ends by itself; whether it came to the crash."""
-    await inner.open()
+    home = _Home(store)
+    found: list[str] = []
+    late: list[CrashingStore] = []
     clock: VirtualClock | None = None
+
+    async def arrive() -> None:
+        while late:
+            await late.pop().arrive()
+
     try:
-        crashing = CrashingStore(inner, at=at, after=after)
-        left = await _one_life(scenario, functions, crashing, options, clock)
-        if left is None:
-            return False
-        for _ in range(_MOST_LIVES):
-            left = await _one_life(scenario, functions, CrashingStore(inner), options, left)
-            if left is None:
-                return True
-        raise AssertionError(f"after a crash at write {at} the scenario did not end in {_MOST_LIVES} lives")
+        for life in range(_MOST_LIVES):
+            death = deaths[life] if life < len(deaths) else None
+            inner = await home.store()
+            crashing = CrashingStore(
+                inner,
+                at=None if death is None else death.at,
+                after=death is not None and death.moment is Moment.AFTER,
+                late=death is not None and death.moment is Moment.LATE,
+                writes=_ALL_WRITES,
+                dying=None if witness is None else witness.died,
+                taken=arrive,
+            )
+            engine = _engine(functions, crashing, life, options, clock)
+            if witness is not None:
+                witness.born(life)
+            if await _live(engine, scenario, crashing):
+                await arrive()
+                if witness is not None:
+                    await witness.ended(inner)
+                return found
+            found.append(crashing.last)
+            clock = engine._virtual  # noqa: SLF001 - time goes on from there
+            if engine.life is not None:
+                inner.sever(engine.life.id)  # type: ignore[attr-defined]  # what stores for tests can do
+            if witness is not None:
+                await witness.left_behind(inner)
+            if crashing._held is not None:  # noqa: SLF001 - its other half
+                late.append(crashing)
+            else:
+                await home.retire()
+        raise AssertionError(f"after its deaths the scenario did not end in {_MOST_LIVES} lives")
     finally:
-        await inner.close()
+        await home.close()
 
 
-async def _one_life(
-    scenario: Callable[[TestEngine], Awaitable[Any]],
+def _engine(
     functions: Sequence[Function[Any]],
     store: CrashingStore,
+    life: int,
     options: dict[str, Any],
-    clock: VirtualClock | None = None,
-) -> VirtualClock | None:
-    """Run the scenario in one process; the clock at its death, or ``None`` if it ended by itself."""
-    engine = TestEngine(functions, store=store, **({**options, "clock": clock} if clock else options))  # type: ignore[arg-type]  # it passes every call on
+    clock: VirtualClock | None,
+) -> _Mortal:
+    given = options if clock is None else {**options, "clock": clock}
+    engine = _Mortal(functions, store=store, **given)
+    engine._random.seed(life)  # noqa: SLF001 - the same ids and pauses each time
+    return engine
+
+
+async def _live(engine: _Mortal, scenario: Scenario, store: CrashingStore) -> bool:
+    """Run the scenario in one process; whether it ended by itself."""
 
     async def live() -> None:
         async with engine:
@@ -173,19 +327,82 @@ async def _one_life(
 
     living = asyncio.ensure_future(live())
     dying = asyncio.ensure_future(store.died.wait())
-    await asyncio.wait({living, dying}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({living, dying}, timeout=_LONGEST_LIFE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     dying.cancel()
-    if not store.died.is_set():
+    if living.done() and not store.died.is_set():
         await living
-        return None
-    await _perish(engine, living, store)
-    return engine._virtual  # noqa: SLF001
-
-
-async def _perish(engine: TestEngine, living: asyncio.Future[None], store: CrashingStore) -> None:
-    service = engine._service  # noqa: SLF001 - a process dies with its insides
+        return True
+    service = engine.life
     await kill(engine)
     living.cancel()
     await asyncio.gather(living, return_exceptions=True)
-    if service is not None:
-        store.sever(service.id)
+    if service is not None and service.worker.sessions:
+        await _take_apart(service)
+    if not store.died.is_set():
+        raise AssertionError(
+            f"the scenario hangs: it did not end in {_LONGEST_LIFE_SECONDS:.0f} s, after {store.writes} writes"
+        )
+    return False
+
+
+# ---------------------------------------------------------------- the sweep, for users
+
+
+async def crash_points(
+    scenario: Scenario, *, functions: Sequence[Function[Any]], store: Where = "memory://", **options: Any
+) -> int:
+    """Run `scenario` once per store write, with a process that dies before or after that write.
+
+    Each time, `scenario` is called again with a new engine on the same store, until it ends by itself: give
+    events and starts an `id`, so that it may be repeated. Time goes on from where the dead engine left it.
+
+    Args:
+        scenario: ``async def scenario(engine)``; its assertions are the proof.
+        functions: What the engines host.
+        store: ``"memory://"``, or a function that gives a new, empty store for each crash: a store object, or
+            the URL of one that every engine opens anew.
+        **options: Those of `TestEngine`.
+
+    Returns:
+        How many crashes were tried.
+
+    Raises:
+        AssertionError: The scenario's own, with a note that says at which write the process had died.
+
+    Example:
+        >>> async def scenario(engine):
+        ...     run = await engine.start(transfer, {"amount": 5}, id="t-1")
+        ...     assert await run.result() == "done"
+        >>> await crash_points(scenario, functions=[transfer])
+        26
+    """
+    if isinstance(store, str) and not store.startswith("memory:"):
+        raise ConfigError(
+            f"crash_points(store={store!r}): each crash needs an empty store of its own: "
+            "give a function that returns a new URL each time"
+        )
+    tried = 0
+    for at in range(1, 1_000_000):
+        reached = False
+        for moment in (Moment.BEFORE, Moment.AFTER):
+            where = store() if callable(store) else store
+            death = Death(at, moment)
+            try:
+                died = await live_on(
+                    scenario, functions=functions, store=_opened_by(where), deaths=[death], **options
+                )
+            except Exception as error:
+                error.add_note(f"The process had died {death}.")
+                raise
+            reached = reached or bool(died)
+            tried += len(died)
+        if not reached:
+            break
+    return tried
+
+
+def _opened_by(where: str | Store) -> Store | Callable[[], Store]:
+    """A store in memory outlives its engines; at any other URL each of them opens its own."""
+    if not isinstance(where, str):
+        return where
+    return store_at(where) if where.startswith("memory:") else partial(store_at, where)

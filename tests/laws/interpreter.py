@@ -75,13 +75,13 @@ class Traced:
         tag: str = "",
     ) -> str:
         """A callback (see `programs.Run`); returns its label."""
-        at, index = self.at, self.at.counts[step]
+        at, index, met = self.at, self.at.counts[step], len(self.at.trace)
         key, book = (step, index), self.at.book
         final = fails < 0
 
         def opening(label: str) -> None:
             attempt = self.ctx.attempt
-            book.began(at, key, attempt)
+            book.began(at, key, attempt, met)
             if final or attempt < fails:
                 raise ValueError(label)
 

@@ -69,6 +69,8 @@ def ends_well(book: RunBook, *, interruptions: int) -> None:
         book.violate("L4", text)
     for memo in book.journal:
         key = (memo.step, memo.index)
+        if memo.position < book.loaded:
+            continue
         if memo.kind is StepKind.RUN and memo.state is MemoState.VALUE and not book.ends[key]:
             book.violate("L4", f"{key} is recorded, and its callback never ended")
     for (key, attempt), times in book.starts.items():

@@ -139,8 +139,8 @@ class RunBook:
 
     # ------------------------------------------------------------ callbacks
 
-    def began(self, at: Pass, key: Key, attempt: int) -> None:
-        """A callback begins."""
+    def began(self, at: Pass, key: Key, attempt: int, met: int) -> None:
+        """A callback begins; `met`: the length of the trace when the handler met its step."""
         self.book.progress += 1
         at.activity += 1
         self.starts[key, attempt] += 1
@@ -149,12 +149,11 @@ class RunBook:
             self.violate("L2", f"the callback of {key} runs although its result is committed")
         elif states:
             self.violate("L3", f"the callback of {key} runs although its withdrawal is committed")
-        late = [one for one in at.recorded if not self.known.get(one, set()) & set(RESULTS)]
-        if late:
-            self.violate("L2", f"the callback of {key} runs before the results of {late} are committed")
-        given_up = [one for one in at.cancelled if not self.known.get(one)]
-        if given_up:
-            self.violate("L3", f"the callback of {key} runs before the withdrawals of {given_up} are committed")
+        for what, about, *_ in at.trace[:met]:
+            if what in PICKED_UP and not self.known.get(about, set()) & set(RESULTS):
+                self.violate("L2", f"the callback of {key} runs before the result of {about} is committed")
+            if what == "cancelled" and not self.known.get(about):
+                self.violate("L3", f"the callback of {key} runs before {about} is committed as withdrawn")
 
     def ended(self, at: Pass, key: Key) -> None:
         """A callback has had its effect."""

@@ -92,6 +92,10 @@ class Weather(Passing):
     async def claim(self, *args: Any) -> Any:
         return await self._through("claim", *args)
 
+    async def wait_for_work(self, engine: str) -> None:
+        await self._store.wait_for_work(engine)
+        await asyncio.sleep(0)  # MASK
+
     async def commit(self, now_ms: int, engine: str, items: Sequence[Commit | Verdict]) -> Any:
         self.commits += 1
         if self.commits == self._refuse:

@@ -283,6 +283,37 @@ async def test_a_claim_moves_few_lanes_and_says_that_there_is_more():
     assert claimed(await store.claim(NOW, ask("one", seen=1))) == ["k001"]
 
 
+async def behind_one_gate(*runs):
+    """``r0`` has the only place; each of `runs` stands before it in a lane of its own."""
+    store = await opened("one", rules=(("one", Rule(1)),))
+    for run in ("r0", *runs):
+        await store.admit(NOW, start(run, slots=(Slot("shared", "one"), Slot(run, "one"))))
+    assert claimed(await store.claim(NOW, ask("one"))) == ["r0"]
+    assert store._ledger.lanes._pools[F].ready == 0
+    await store.commit(NOW, "one", [end("r0")])
+    assert store._ledger.lanes._pools[F].ready == 1
+    return store
+
+
+async def test_a_wake_up_does_not_die_with_its_job():
+    store = await behind_one_gate("r1", "r2")
+    await store.cancel(NOW, ["r1"], "why")
+    answer = await store.claim(NOW, ask("one", seen=1))
+    assert sorted(claimed(answer)) == ["r1", "r2"]  # one to be announced, one to execute
+
+
+async def test_a_better_job_in_a_blocked_lane_looks_at_the_gate_again():
+    store = await behind_one_gate("r1", "r2")
+    await store.admit(NOW, start("r3", priority=10, slots=(Slot("shared", "one"), Slot("r2", "one"))))
+    assert claimed(await store.claim(NOW, ask("one", seen=1, limit=1))) == ["r3"]
+
+
+async def test_a_raised_limit_wakes_one_after_the_other():
+    store = await behind_one_gate("r1", "r2", "r3", "r4")
+    await store.register(NOW, "one", [Registration(F, "2", b"", rules=(("one", Rule(3)),))])
+    assert claimed(await store.claim(NOW, ask("one", seen=1))) == ["r1", "r2", "r3"]
+
+
 async def test_a_throttled_backlog_is_woken_one_by_one():
     store = await opened("one", rules=(("pace", Rule(1, 100)),))
     await store.admit(NOW, start("r1", "r2", throttle=Throttle("t", "pace")))

@@ -27,11 +27,13 @@ from durable.records import (
     Verb,
     Wait,
 )
+from durable.store import LOOK_AHEAD
 from durable.testing.exam.stage import F, G, as_new, event, plan, staged
 
 if TYPE_CHECKING:
+    from durable.store import LOOK_AHEAD
     from durable.testing.exam.harness import Harness
-    from durable.testing.exam.stage import Stage
+from durable.testing.exam.stage import Stage
 
 DONE = End(RunStatus.COMPLETED)
 OWN = Slot("f:k", "own")
@@ -237,6 +239,33 @@ async def a_saturated_key_holds_up_nobody_else(harness: Harness) -> None:
         assert await stage.claimed() == ["r0", "other"]
 
 
+async def many_saturated_keys_are_passed_in_few_claims(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        await stage.rules(own=Rule(1), shared=Rule(1))
+        shared = Slot("everybody", "shared")
+        await stage.running("r", slots=(shared,))
+        many = [
+            Admission(
+                event=event(event_id=str(n)),
+                plans=(plan(f"r{n}", slots=(Slot(f"k{n}", "own"), shared)),),
+                registry=9,
+            )
+            for n in range(4 * LOOK_AHEAD)
+        ]
+        await stage.admit(*many)
+        await stage.start("other", due=stage.now)
+        for _ in range(10):
+            answer = await stage.claim(limit=1)
+            if answer.deliveries:
+                break
+            assert answer.more, "who stands behind them must be found"
+        claims = [d.history.run.id for d in answer.deliveries if isinstance(d, Claim)]
+        assert claims == ["other"]
+        assert not (await stage.claim()).more, "nobody is looked at twice for nothing"
+        await stage.commit("r", then=DONE)
+        assert await stage.claimed() == ["r0"], "the oldest"
+
+
 async def a_shared_place_goes_to_who_is_hosted(harness: Harness) -> None:
     async with staged(harness) as stage:
         await stage.rules(F, own=Rule(1))
@@ -386,6 +415,7 @@ CASES = (
     three_replacements_in_a_row,
     places_limit_what_executes,
     a_saturated_key_holds_up_nobody_else,
+    many_saturated_keys_are_passed_in_few_claims,
     a_shared_place_goes_to_who_is_hosted,
     two_functions_may_limit_one_key_differently,
     a_limit_that_changes_holds_for_what_is_queued,

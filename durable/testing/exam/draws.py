@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["EVENTS", "FUNCTIONS", "KEYS", "SIGNALS", "Draws"]
 
 FUNCTIONS = ("app/f", "app/g", "app/h", "app/i")
-EVENTS = ("order/made", "order/paid", "user/new")
-KEYS = ("data.id=1", "data.id=2", "data.at=7")
-SIGNALS = ("yes", "no")
+EVENTS = ("order/made", "order/paid", "user|new:é %")
+ODD = "b|:,'\"%\\\x1f\x00é"  # users' texts may hold what stores like to separate by
+KEYS = ("data.id=1", "data.id=2", f"data.at={ODD}")
+SIGNALS = ("yes", f"no{ODD}")
 
 _T = TypeVar("_T")
 
@@ -52,20 +53,25 @@ _T = TypeVar("_T")
 class Draws:
     """A source of random things; `now` is the time for which they are made.
 
-    `gated` and `perilous` are percents, drawn once: how often plans ask for gates, and how often things are
-    there that cancel runs. In a calm history runs come to their ends, in a wild one hardly.
+    What follows is drawn once a history. `gated` and `perilous` are percents: how often plans ask for gates,
+    and how often things are there that cancel runs. In a calm history runs come to their ends, in a wild one
+    hardly. With few `functions` and `keys` they crowd before the same gates.
     """
 
     rng: Random
-    now: int = 1_000_000
+    now: int = 1_700_000_000_000
     made: int = 0
     refs: int = 0
     gated: int = 100
     perilous: int = 100
+    functions: tuple[str, ...] = FUNCTIONS
+    keys: tuple[str, ...] = ("a", ODD)
 
     def __attrs_post_init__(self) -> None:
         self.gated = self.one((10, 50, 100))
         self.perilous = self.one((5, 30, 100))
+        self.functions = self.one((FUNCTIONS, FUNCTIONS[:2]))
+        self.keys = self.one((("a", ODD), ("a",)))
 
     def chance(self, percent: int) -> bool:
         """True that often."""
@@ -143,8 +149,8 @@ class Draws:
 
     def plan(self, *, run: str | None = None, parent: Parent | None = None) -> Plan:
         """A plan that asks for any gates."""
-        function = self.one(FUNCTIONS)
-        key = self.one(("a", "b"))
+        function = self.one(self.functions)
+        key = self.one(self.keys)
         plan = Plan(
             function=function,
             run=run or self.new_run(),
@@ -170,22 +176,22 @@ class Draws:
         buffered = self.rng.randrange(100)
         batch = Batch(key, self.one((2, 3)), self.one((0, 200, 200)))
         debounce = Debounce(f"{key}:d", self.one((0, 100, 300)), self.one((None, 400)))
-        latches = tuple(Latch(k, self.one((300, 5_000))) for k in self.some(("k1", "k2", "k3"), 2))
+        latches = tuple(Latch(k, self.one((300, 5_000))) for k in self.some(("k1", "k2", ODD), 2))
         return evolve(
             plan,
             once=latches if self.chance(15) else (),
             rate=Rate(key, 1 + self.rng.randrange(3), self.one((200, 1_000))) if self.chance(15) else None,
             batch=batch if buffered < 8 else None,
             debounce=debounce if 8 <= buffered < 18 else None,
-            singleton=Singleton(self.one(("s1", "s2")), self.chance(50)) if self.chance(20) else None,
+            singleton=Singleton(self.one(("s1", ODD)), self.chance(50)) if self.chance(20) else None,
             throttle=Throttle(self.one((key, "all")), "pace") if self.chance(20) else None,
             slots=self._slots(plan.function),
         )
 
     def _slots(self, function: str) -> tuple[Slot, ...]:
         """Places of its own, or shared ones, or both."""
-        own = Slot(f"{function}:{self.one('ab')}", "own")
-        shared = Slot(self.one(("x", "y")), self.one(("shared", "shared", "unknown")))
+        own = Slot(f"{function}:{self.one(self.keys)}", "own")
+        shared = Slot(self.one(("x", ODD)), self.one(("shared", "shared", "unknown")))
         return self.one(((), (), (own,), (own,), (shared,), (own, shared), (shared, own)))
 
     # ------------------------------------------------------------ what runs do

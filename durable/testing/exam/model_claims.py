@@ -59,12 +59,12 @@ def _time_out(world: World, opened: OpenWait) -> None:
 
 
 def next_due(world: World, pools: frozenset[str]) -> int | None:
-    """When something falls due by itself; of throttles those before due turns in `pools`."""
+    """When something falls due by itself: of throttles, where nothing else holds a turn in `pools` up."""
     times = [due for due, _, _ in _timed(world)]
     for job in world.queued():
         if not job.ripe:
             times.append(job.due)
-        elif job.pool in pools:
+        elif job.pool in pools and model_gates.waits_for_time_alone(world, job):
             opens = model_gates.opening(world, job)
             times.extend([opens] if opens is not None else [])
     return min(times, default=None)

@@ -28,6 +28,7 @@ __all__ = [
     "ready",
     "take_latches",
     "take_rate",
+    "waits_for_time_alone",
 ]
 
 _DROPS_RECORDED = 100
@@ -85,6 +86,11 @@ def opening(world: World, job: Job) -> int | None:
             passed, at = _throttle(world, ask, ask.rule)
             return None if passed else at
     return None
+
+
+def waits_for_time_alone(world: World, job: Job) -> bool:
+    """Whether all its gates but the throttle are open."""
+    return all(passes(world, ask) for ask in asks(world, job) if ask.kind != "throttle")
 
 
 def pass_throttle(world: World, job: Job) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable.store import SWEEP_MAX
+from durable.store import HOLD_MS, SWEEP_MAX
 
 if TYPE_CHECKING:
     from durable.records import Cutoffs, EventQuery, History, RunQuery, StoredEvent
@@ -33,7 +33,19 @@ def sweep(world: World, cutoffs: Cutoffs) -> bool:
     ]
     for seq in stale[:SWEEP_MAX]:
         del world.events[seq]
-    return max(len(old), len(steps), len(stale)) > SWEEP_MAX
+    latches = _sweep_latches(world)
+    return max(len(old), len(steps), len(stale), latches) > SWEEP_MAX
+
+
+def _sweep_latches(world: World) -> int:
+    """Forget latches, and ids of events, that have run out; how many there were of the sort with more."""
+    free = sorted((until, key) for key, (until, _) in world.latches.items() if until <= world.now)
+    for _, key in free[:SWEEP_MAX]:
+        del world.latches[key]
+    known = sorted((a.at, key) for key, a in world.accepted.items() if a.at + HOLD_MS <= world.now)
+    for _, event in known[:SWEEP_MAX]:
+        del world.accepted[event]
+    return max(len(free), len(known))
 
 
 def _referred(world: World) -> set[int]:

@@ -91,10 +91,12 @@ async def _simplify(harness: Harness, failure: DifferenceError, number: int) -> 
     """Take parts out of one call, one after the other."""
     tried = 0
     while True:
-        variants = list(_variants(failure.calls[number].args))
-        if tried >= len(variants):
+        args = failure.calls[number].args
+        parts = [(n, part) for n, arg in enumerate(args) for part in _variants(arg)]
+        if tried >= len(parts):
             return failure
-        call = evolve(failure.calls[number], args=variants[tried])
+        position, part = parts[tried]
+        call = evolve(failure.calls[number], args=(*args[:position], part, *args[position + 1 :]))
         calls = (*failure.calls[:number], call, *failure.calls[number + 1 :])
         smaller = await _fails(harness, calls, failure)
         if smaller is None or len(smaller.calls) <= number:
@@ -106,12 +108,10 @@ async def _simplify(harness: Harness, failure: DifferenceError, number: int) -> 
 def _variants(value: Any) -> Iterator[Any]:
     """The same value with an item less, or with a default in place of something, at any depth."""
     if is_tuple(value):
-        items = value
-        record = any(has(cast("Any", type(item))) for item in items)
-        for number, item in enumerate(items):
-            if record and not isinstance(items[0], int):
-                yield items[:number] + items[number + 1 :]
-            yield from ((*items[:number], part, *items[number + 1 :]) for part in _variants(item))
+        for number, item in enumerate(value):
+            before, after = value[:number], value[number + 1 :]
+            yield before + after
+            yield from ((*before, part, *after) for part in _variants(item))
     elif has(cast("Any", type(value))):
         for field in fields(cast("Any", type(value))):
             held = getattr(value, field.name)

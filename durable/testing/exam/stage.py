@@ -57,7 +57,7 @@ class Stage:
 
     harness: Harness
     store: Store
-    now: int = 100_000
+    now: int = 1_700_000_000_000
     seen: dict[str, int] = Factory(dict[str, int])
     _ids: int = field(default=0, init=False)
 

@@ -66,7 +66,9 @@ class SQLiteStore:
     def __init__(self, path: str | PathLike[str], synchronous: str = "full") -> None:
         self.path = _checked(str(path))
         if synchronous not in _SYNCHRONOUS:
-            raise ConfigError(f"SQLiteStore: synchronous={synchronous!r} is unknown: write 'full' or 'normal'.")
+            raise ConfigError(
+                f"SQLiteStore: synchronous={synchronous!r} is unknown: write 'full' or 'normal'."
+            )
         self._database = Database(self.path, synchronous)
         self._locks = Locks(self.path)
         self._bells = Bells(self.path)
@@ -112,7 +114,9 @@ class SQLiteStore:
 
     async def dead(self, lease_ms: int) -> tuple[str, ...]:
         """Those whose lock is free, or whose heartbeat stands still; and those whose burial is not finished."""
-        beats, unburied = await self._database.read(lambda sql: (engines.heartbeats(sql), engines.unburied(sql)))
+        beats, unburied = await self._database.read(
+            lambda sql: (engines.heartbeats(sql), engines.unburied(sql))
+        )
         return tuple(sorted({*self._locks.dead(beats, lease_ms), *unburied}))
 
     async def bury(self, now_ms: int, engine: str) -> tuple[bool, frozenset[str]]:
@@ -234,7 +238,9 @@ def open_url(url: str) -> SQLiteStore:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(set(options) - {"synchronous"})
     if unknown:
-        raise ConfigError(f"{url!r}: option {unknown[0]!r} is unknown: there is 'synchronous' (full, normal).")
+        raise ConfigError(
+            f"{url!r}: option {unknown[0]!r} is unknown: there is 'synchronous' (full, normal)."
+        )
     return SQLiteStore(unquote(parts.path[1:]), **options)
 
 

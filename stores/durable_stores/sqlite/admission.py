@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["admit_one", "is_outdated"]
 
-_ADD_EVENT = """
-INSERT INTO events (seq, id, name, ts, received, data, user, v)
-VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?)
-"""
 _REMEMBER = """
 INSERT INTO accepted (name, id, until, event, outcomes) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET until = excluded.until, event = excluded.event, outcomes = excluded.outcomes
@@ -58,6 +54,7 @@ def _store(work: Work, admission: Admission) -> New:
         candidates = waits.match_event(work, event, admission)
         outcomes = plans.decide_all(work, admission.plans, (event,))
         return New(event.seq, outcomes, tuple(candidates))
+    work.store_events()
     events = tuple(
         stored_event_of(row)
         for seq in admission.again
@@ -69,7 +66,7 @@ def _store(work: Work, admission: Admission) -> New:
 def _add_event(work: Work, new: NewEvent) -> StoredEvent:
     seq = work.next_sequence(stored=True)
     event = StoredEvent(seq, new.id, new.name, new.ts, work.now, new.data, new.user, new.v)
-    work.sql.execute(_ADD_EVENT, (seq, new.id, new.name, new.ts, work.now, new.data, new.user, new.v))
+    work.events.append((seq, new.id, new.name, new.ts, work.now, new.data, new.user, new.v))
     return event
 
 

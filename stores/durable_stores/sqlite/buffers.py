@@ -29,7 +29,7 @@ ON CONFLICT DO UPDATE SET parents = excluded.parents, plan = excluded.plan
 
 @frozen
 class Put:
-    """What came of it: the promised run; when the buffer is flushed, unless the plan is void; who was displaced."""
+    """What came of it: the promised run; when it is due, unless the plan is void; who was displaced."""
 
     run: str
     due: int | None
@@ -124,6 +124,7 @@ def _save(work: Work, key: str, held: _Buffer, due: int, *, is_new: bool) -> Non
 
 
 def _events(work: Work, key: str) -> tuple[StoredEvent, ...]:
+    work.store_events()
     rows = work.sql.execute(
         f"SELECT {EVENT} FROM buffered JOIN events ON seq = buffered.event WHERE key = ? ORDER BY place",  # noqa: S608
         (key,),

@@ -6,7 +6,7 @@ events where a wait looks back. The smallest sequence is decided first. May not 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable.records import Candidate, Cause
 from durable.store import CANDIDATES_MAX
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from durable_stores.sqlite.work import Work
 
 __all__ = ["add", "decide", "finish", "hand_out", "resolve", "settle", "time_is_up", "undecided"]
+
 
 def undecided(work: Work, run: str, ref: str) -> bool:
     """Whether a wait has candidates to be decided before anything new may resolve it."""
@@ -66,7 +67,8 @@ def decide(work: Work, verdict: Verdict) -> None:
 def settle(work: Work, run_id: str, ref: str) -> None:
     """Resolve a wait whose first candidate is a yes, or that has timed out and has none left."""
     wait = work.sql.execute(
-        "SELECT effect, until, scanned, registered, closed FROM waits WHERE run = ? AND ref = ?", (run_id, ref)
+        "SELECT effect, until, scanned, registered, closed FROM waits WHERE run = ? AND ref = ?",
+        (run_id, ref),
     ).fetchone()
     if wait is None:
         return
@@ -92,18 +94,24 @@ def _first(work: Work, run: str, ref: str) -> tuple[int, int] | None:
 
 def _look_back(work: Work, run: str, ref: str) -> None:
     """Make candidates of the next stored events that a wait looks back to."""
+    work.store_events()
     sql = work.sql
     name, scanned, registered, since_seq, since_ms = sql.execute(
-        "SELECT event, scanned, registered, since_seq, since_ms FROM waits WHERE run = ? AND ref = ?", (run, ref)
+        "SELECT event, scanned, registered, since_seq, since_ms FROM waits WHERE run = ? AND ref = ?",
+        (run, ref),
     ).fetchone()
     found = sql.execute(
         "SELECT seq FROM events WHERE name = ?1 AND seq > ?2 AND seq < ?3 AND (seq > ?4 OR received >= ?5) "
         "ORDER BY seq LIMIT ?6",
         (name, scanned, registered, since_seq, since_ms, CANDIDATES_MAX),
     ).fetchall()
-    sql.executemany("INSERT OR IGNORE INTO candidates VALUES (?, ?, ?, NULL, 0)", [(run, ref, s) for (s,) in found])
+    sql.executemany(
+        "INSERT OR IGNORE INTO candidates VALUES (?, ?, ?, NULL, 0)", [(run, ref, s) for (s,) in found]
+    )
     more = len(found) == CANDIDATES_MAX
-    sql.execute("UPDATE waits SET scanned = ? WHERE run = ? AND ref = ?", (found[-1][0] if more else None, run, ref))
+    sql.execute(
+        "UPDATE waits SET scanned = ? WHERE run = ? AND ref = ?", (found[-1][0] if more else None, run, ref)
+    )
 
 
 def resolve(work: Work, run_id: str, ref: str, effect: str, event: int) -> None:
@@ -143,7 +151,7 @@ def finish(
 
 def hand_out(work: Work) -> tuple[tuple[Candidate, ...], bool]:
     """Candidates that nobody else who lives evaluates, from now on this engine's; whether there are more."""
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for engine in (None, work.engine):
         rows += work.sql.execute(
             f"SELECT c.run, c.ref, CAST(w.condition AS BLOB), {EVENT} "  # noqa: S608

@@ -14,60 +14,59 @@ if TYPE_CHECKING:
 
 __all__ = ["faults"]
 
-_NONE = (
-    (
-        "a lane's head is not the best rank in it",
-        "SELECT no FROM lanes WHERE head IS NOT (SELECT min(rank) FROM jobs WHERE lane = lanes.no)",
-    ),
-    ("a job stands in a lane that is not there", "SELECT no FROM jobs WHERE lane IS NOT NULL AND lane NOT IN (SELECT no FROM lanes)"),
-    ("a job's run is not there", "SELECT no FROM jobs WHERE kind <> 'flush' AND run NOT IN (SELECT id FROM runs)"),
-    (
-        "a run is not queued, and has a turn",
-        "SELECT run FROM jobs JOIN runs ON id = run WHERE kind = 'turn' AND status NOT IN ('queued', 'cancelled')",
-    ),
-    (
-        "a run is queued, and has no turn",
-        "SELECT id FROM runs WHERE (status = 'queued' OR (status = 'cancelled' AND owner IS NULL AND ended IS NULL)) "
-        "AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = id AND kind = 'turn')",
-    ),
-    (
-        "a run has ended, and something of it is left",
-        "SELECT id FROM runs WHERE ended IS NOT NULL AND (owner IS NOT NULL OR placed OR extra OR EXISTS "
-        "(SELECT 1 FROM jobs WHERE run = id) OR EXISTS (SELECT 1 FROM waits WHERE run = id) OR EXISTS "
-        "(SELECT 1 FROM fired WHERE run = id))",
-    ),
-    ("nobody owns a run, and it holds places", "SELECT id FROM runs WHERE owner IS NULL AND (placed OR extra)"),
-    (
-        "a wait that may time out has no time-out",
-        "SELECT run, ref FROM waits AS w WHERE until IS NOT NULL AND closed = 0 AND NOT EXISTS "
-        "(SELECT 1 FROM jobs WHERE run = w.run AND kind = 'timeout' AND ref = w.ref AND due = w.until)",
-    ),
-    (
-        "a time-out has no wait",
-        "SELECT run, ref FROM jobs AS j WHERE kind = 'timeout' AND NOT EXISTS "
-        "(SELECT 1 FROM waits WHERE run = j.run AND ref = j.ref)",
-    ),
-    (
-        "a candidate has no wait",
-        "SELECT run, ref FROM candidates AS c WHERE NOT EXISTS "
-        "(SELECT 1 FROM waits WHERE run = c.run AND ref = c.ref)",
-    ),
-    (
-        "a buffer has no flush",
-        "SELECT key FROM buffers AS b WHERE NOT EXISTS "
-        "(SELECT 1 FROM jobs WHERE run = b.run AND kind = 'flush' AND ref = b.key)",
-    ),
-    (
-        "a singleton is held by a run that has ended",
-        "SELECT key FROM singletons JOIN runs ON runs.id = run WHERE ended IS NOT NULL",
-    ),
+_NONE = {
+    "a lane's head is not the best rank in it": """
+SELECT no FROM lanes WHERE head IS NOT (SELECT min(rank) FROM jobs WHERE lane = lanes.no)
+""",
+    "a job stands in a lane that is not there": """
+SELECT no FROM jobs WHERE lane IS NOT NULL AND lane NOT IN (SELECT no FROM lanes)
+""",
+    "a job's run is not there": """
+SELECT no FROM jobs WHERE kind <> 'flush' AND run NOT IN (SELECT id FROM runs)
+""",
+    "a run is not queued, and has a turn": """
+SELECT run FROM jobs JOIN runs ON id = run WHERE kind = 'turn' AND status NOT IN ('queued', 'cancelled')
+""",
+    "a run is queued, and has no turn": """
+SELECT id FROM runs WHERE (status = 'queued' OR (status = 'cancelled' AND owner IS NULL AND ended IS NULL))
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = id AND kind = 'turn')
+""",
+    "a run has ended, and something of it is left": """
+SELECT id FROM runs WHERE ended IS NOT NULL AND (
+    owner IS NOT NULL OR placed OR extra OR EXISTS (SELECT 1 FROM jobs WHERE run = id)
+    OR EXISTS (SELECT 1 FROM waits WHERE run = id) OR EXISTS (SELECT 1 FROM fired WHERE run = id)
 )
+""",
+    "nobody owns a run, and it holds places": """
+SELECT id FROM runs WHERE owner IS NULL AND (placed OR extra)
+""",
+    "a wait that may time out has no time-out": """
+SELECT run, ref FROM waits AS w WHERE until IS NOT NULL AND closed = 0
+AND NOT EXISTS (SELECT 1 FROM jobs WHERE run = w.run AND kind = 'timeout' AND ref = w.ref AND due = w.until)
+""",
+    "a time-out has no wait": """
+SELECT run, ref FROM jobs AS j WHERE kind = 'timeout'
+AND NOT EXISTS (SELECT 1 FROM waits WHERE run = j.run AND ref = j.ref)
+""",
+    "a candidate has no wait": """
+SELECT run, ref FROM candidates AS c WHERE NOT EXISTS (SELECT 1 FROM waits WHERE run = c.run AND ref = c.ref)
+""",
+    "a buffer has no flush": """
+SELECT key FROM buffers AS b
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE run = b.run AND kind = 'flush' AND ref = b.key)
+""",
+    "a singleton is held by a run that has ended": """
+SELECT key FROM singletons JOIN runs ON runs.id = run WHERE ended IS NOT NULL
+""",
+}
 
 
 def faults(sql: sqlite3.Connection) -> list[str]:
     """What is wrong, in words; nothing, if all is well."""
     found = [
-        f"{what}: {rows[:3]}" for what, statement in _NONE if (rows := sql.execute(statement).fetchall())
+        f"{what}: {rows[:3]}"
+        for what, statement in _NONE.items()
+        if (rows := sql.execute(statement).fetchall())
     ]
     return [*found, *_places(sql), *_lanes(sql)]
 

@@ -14,12 +14,13 @@ from durable_stores.sqlite.rows import memo_row
 
 if TYPE_CHECKING:
     from durable.records import AdmissionAnswer, Commit
-    from durable_stores.sqlite.work import Run, Work
+    from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 __all__ = ["commit_one"]
 
 
-def commit_one(work: Work, engine: str, commit: Commit) -> CommitAnswer:
+def commit_one(work: Work, engine: str, commit: Commit) -> CommitAnswer:  # noqa: PLR0911  # one a state
     """Write what one run has to write, if it is the engine's to write."""
     run = work.run(commit.run)
     if run is None or run.ended is not None or run.gen != commit.gen:
@@ -63,7 +64,7 @@ def _write(work: Work, run: Run, commit: Commit) -> None:
         run.attempt = commit.attempt
         work.touch(run)
     if commit.timers:
-        runs.set_timers(work, run.id, commit.timers)
+        runs.set_timers(work, run, commit.timers)
     if commit.waits:
         waits.register(work, run, commit.waits)
     for ref in commit.ask:
@@ -75,7 +76,8 @@ def _write(work: Work, run: Run, commit: Commit) -> None:
 def _drop(work: Work, run: Run, ref: str) -> None:
     sql, key = work.sql, (run.id, ref)
     rows = sql.execute(
-        "DELETE FROM jobs WHERE run = ? AND kind IN ('timer', 'timeout', 'place') AND ref = ? RETURNING lane, rank",
+        "DELETE FROM jobs WHERE run = ? AND kind IN ('timer', 'timeout', 'place') AND ref = ? "
+        "RETURNING lane, rank",
         key,
     ).fetchall()
     for lane, rank in rows:
@@ -95,6 +97,7 @@ def _ask(work: Work, run: Run, ref: str) -> None:
     ).fetchone()
     if owner is not None and asks is None:
         run.asked = 1
+        runs.tie(work, run)
         work.touch(run)
         lanes.enter(
             work,
@@ -128,7 +131,9 @@ def _fill_in(work: Work, run: str, position: int, value: bytes) -> None:
         if row[0] == run and row[1] == position:
             work.memos[n] = (*row[:7], value, *row[8:])
             return
-    work.sql.execute("UPDATE memos SET value = CAST(? AS TEXT) WHERE run = ? AND position = ?", (value, run, position))
+    work.sql.execute(
+        "UPDATE memos SET value = CAST(? AS TEXT) WHERE run = ? AND position = ?", (value, run, position)
+    )
 
 
 def _give_back(work: Work, run: Run, commit: Commit) -> None:

@@ -38,7 +38,7 @@ _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs
 
 _REMEDY = {
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database: give durable a file of its own",
-    sqlite3.SQLITE_CORRUPT: "the database is damaged: restore a backup, or save what `sqlite3 FILE .recover` finds",
+    sqlite3.SQLITE_CORRUPT: "the database is damaged: restore a backup, or try `sqlite3 FILE .recover`",
     sqlite3.SQLITE_READONLY: "it cannot be written: check the permissions of the file and of its directory",
     sqlite3.SQLITE_PERM: "it cannot be written: check the permissions of the file and of its directory",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that the directory exists and may be written",
@@ -92,7 +92,9 @@ class Database:
                 connection.stop()
             connection._thread.join(1.0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-    async def write(self, body: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
+    async def write(
+        self, body: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
+    ) -> T:
         """Run `body` as one transaction that holds the write lock, and `then` when its result is durable.
 
         A cancelled await leaves both whole.

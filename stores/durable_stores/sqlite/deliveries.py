@@ -14,7 +14,8 @@ from durable_stores.sqlite.firing import fired_by
 
 if TYPE_CHECKING:
     from durable.records import Delivery
-    from durable_stores.sqlite.work import Run, Work
+    from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 __all__ = ["deliver", "told_before"]
 
@@ -51,6 +52,7 @@ def deliver(
             is_warm = run.id in warm
             found.append(Claim(run.claim, _history(work, run, memos=not is_warm), is_warm))
         elif run.news > above:
+            work.store_events()
             found.append(News(run.news, run.id, run.gen, fired_by(work.sql, run.id), run.cancelled))
     return tuple(sorted(found, key=lambda delivery: delivery.no))
 

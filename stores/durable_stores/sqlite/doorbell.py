@@ -91,7 +91,7 @@ class Bells:
 
     async def _watch_log(self, engine: str) -> None:
         while (state := self._log_state()) == self._looked.get(engine):
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_LOOK_EVERY)  # nothing rings where there is no bell
         self._looked[engine] = state
 
     def _log_state(self) -> tuple[int, int]:

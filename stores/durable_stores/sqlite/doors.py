@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from durable.records import Admitted, Cancellation, Claimed, Commit, CommitAnswer, CommitState, Committed
 from durable_stores.sqlite import candidates, due, runs, taking, turns
 from durable_stores.sqlite.admission import admit_one
+from durable_stores.sqlite.appending import append_memos
 from durable_stores.sqlite.committing import commit_one
 from durable_stores.sqlite.deliveries import deliver, told_before
 
@@ -46,7 +47,7 @@ def claim(work: Work, request: Request) -> Claimed:
     turns.settle(work)
     more = due.enter_turns(work) or more
     due.open_throttles(work)
-    warm, left, unseen = taking.take_queued(work, request)
+    warm, unseen = taking.take_queued(work, request)
     deliveries = deliver(work, request.engine, told, request.seen, warm)
     handed, more_candidates = candidates.hand_out(work)
     return Claimed(
@@ -60,10 +61,15 @@ def claim(work: Work, request: Request) -> Claimed:
 
 def commit(work: Work, engine: str, items: Sequence[Commit | Verdict]) -> Committed:
     """Write what runs have to write."""
+    plain = append_memos(work.sql, engine, items)
+    if plain is not None:
+        return plain
     told = told_before(work, engine)
     if told is None:
         stale = CommitAnswer(CommitState.STALE)
-        return Committed(tuple(stale if isinstance(i, Commit) else CommitAnswer(CommitState.OK) for i in items))
+        return Committed(
+            tuple(stale if isinstance(i, Commit) else CommitAnswer(CommitState.OK) for i in items)
+        )
     work.load(item.run for item in items if isinstance(item, Commit))
     answers: list[CommitAnswer] = []
     for item in items:
@@ -76,7 +82,9 @@ def commit(work: Work, engine: str, items: Sequence[Commit | Verdict]) -> Commit
     return Committed(tuple(answers), deliver(work, engine, told, told[1], set()), frozenset(work.woke))
 
 
-def cancel(work: Work, run_ids: Sequence[str], reason: str) -> tuple[tuple[Cancellation, ...], frozenset[str]]:
+def cancel(
+    work: Work, run_ids: Sequence[str], reason: str
+) -> tuple[tuple[Cancellation, ...], frozenset[str]]:
     """Cancel runs."""
     answers: list[Cancellation] = []
     for run_id in run_ids:

@@ -81,7 +81,9 @@ def enter_turns(work: Work) -> bool:
 
 def open_throttles(work: Work) -> None:
     """Throttles that let one more pass by now wake the lanes that wait there."""
-    opened = work.sql.execute("UPDATE throttles SET opens = NULL WHERE opens <= ? RETURNING gate", (work.now,))
+    opened = work.sql.execute(
+        "UPDATE throttles SET opens = NULL WHERE opens <= ? RETURNING gate", (work.now,)
+    )
     for (gate,) in opened.fetchall():
         work.offers[gate] = ""
     lanes.open_gates(work)

@@ -29,7 +29,9 @@ def join(work: Work, engine: str) -> None:
 
 def leave(work: Work, engine: str) -> bool:
     """The engine is gone of its own will; whether it was here."""
-    left = work.sql.execute("UPDATE engines SET state = 'left' WHERE id = ? AND state = 'alive'", (engine,)).rowcount
+    left = work.sql.execute(
+        "UPDATE engines SET state = 'left' WHERE id = ? AND state = 'alive'", (engine,)
+    ).rowcount
     if left:
         _release(work, engine, None)
         _forget_candidates(work, engine)
@@ -52,7 +54,8 @@ def bury(work: Work, engine: str) -> bool:
 
 def _release(work: Work, engine: str, limit: int | None) -> bool:
     rows = work.sql.execute(
-        "SELECT id FROM runs WHERE owner = ? ORDER BY id LIMIT ?", (engine, -1 if limit is None else limit + 1)
+        "SELECT id FROM runs WHERE owner = ? ORDER BY id LIMIT ?",
+        (engine, -1 if limit is None else limit + 1),
     ).fetchall()
     owned = [run_id for (run_id,) in rows[:limit]]
     work.load(owned)

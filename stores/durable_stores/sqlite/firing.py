@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from durable.records import Cause
 from durable_stores.sqlite import turns
 from durable_stores.sqlite.rows import FIRED, fired_of
-from durable_stores.sqlite.work import Run, Work
+from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 if TYPE_CHECKING:
     import sqlite3
-
     from collections.abc import Iterable
 
     from durable.records import Fired
@@ -41,16 +41,17 @@ def fire(
     timer: tuple[object, ...] = _NO_TIMER,
 ) -> None:
     """`ref` of `run` is over, unless it was before."""
-    if run.cancelled or run.ended is not None:
+    if run.is_over:
         return
-    if run.fired and work.sql.execute("SELECT 1 FROM fired WHERE run = ? AND ref = ?", (run.id, ref)).fetchone():
+    if (
+        run.fired
+        and work.sql.execute("SELECT 1 FROM fired WHERE run = ? AND ref = ?", (run.id, ref)).fetchone()
+    ):
         return
     run.fired += 1
     work.touch(run)
     work.seeds.pop(run.id, None)
-    work.sql.execute(
-        _ADD, (run.id, run.fired, ref, cause.name.lower(), at, event, status, value, *timer)
-    )
+    work.sql.execute(_ADD, (run.id, run.fired, ref, cause.name.lower(), at, event, status, value, *timer))
     if run.owner is not None:
         run.news = work.tell(run, run.owner)
     else:

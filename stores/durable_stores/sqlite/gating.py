@@ -10,9 +10,19 @@ import orjson
 from attrs import frozen
 
 from durable import gates
-from durable_stores.sqlite.work import Run, Work
+from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
-__all__ = ["Gated", "give_back", "gated", "is_open", "pass_through", "shut_gate", "singleton_gate", "turn_slots"]
+__all__ = [
+    "Gated",
+    "gated",
+    "give_back",
+    "is_open",
+    "pass_through",
+    "shut_gate",
+    "singleton_gate",
+    "turn_slots",
+]
 
 Gate = tuple[str, str]
 """A gate and the name of the rule that limits it."""
@@ -50,7 +60,7 @@ def turn_slots(run: Run) -> str:
     """What a turn of `run` asks for besides its throttle: its slots, and its singleton's."""
     if run.singleton is None:
         return run.slots
-    own = orjson.loads(run.slots) if run.slots else []
+    own: list[list[str]] = orjson.loads(run.slots) if run.slots else []
     return orjson.dumps([*own, [singleton_gate(run.singleton), ""]]).decode()
 
 
@@ -96,7 +106,7 @@ def pass_through(work: Work, wants: Gated) -> None:
 
 
 def give_back(work: Work, run: Run, places: int, *, own: bool) -> None:
-    """Free `places` in each slot of `run`, and with its `own` the singleton's: they are offered to others."""
+    """Free `places` in each slot of `run`, with its `own` the singleton's, too: others are offered them."""
     if run.slots:
         for gate, rule in orjson.loads(run.slots):
             work.held[gate] = max(0, _held(work, gate) - places)

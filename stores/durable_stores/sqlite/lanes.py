@@ -108,7 +108,9 @@ def shrunk(work: Work, no: int) -> None:
     asks = gating.gated(function, throttle, slots).gates
     if head is None:
         work.sql.execute("DELETE FROM lanes WHERE no = ?", (no,))
-        work.sql.executemany("DELETE FROM askers WHERE gate = ? AND lane = ?", [(name, no) for name, _ in asks])
+        work.sql.executemany(
+            "DELETE FROM askers WHERE gate = ? AND lane = ?", [(name, no) for name, _ in asks]
+        )
     else:
         work.sql.execute("UPDATE lanes SET head = ? WHERE no = ?", (head, no))
         if gate is None and work.heads is not None:

@@ -71,7 +71,9 @@ class Locks:
     def dead(self, heartbeats: Iterable[tuple[str, int]], lease_ms: int) -> tuple[str, ...]:
         """Those of `heartbeats` (engine, value) that are known to be dead."""
         return tuple(
-            engine for engine, beat in heartbeats if self._is_free(engine) or self._is_still(engine, beat, lease_ms)
+            engine
+            for engine, beat in heartbeats
+            if self._is_free(engine) or self._is_still(engine, beat, lease_ms)
         )
 
     def _path(self, engine: str) -> str:

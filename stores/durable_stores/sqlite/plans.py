@@ -15,7 +15,8 @@ from durable.records import Effect, Outcome, Parent, Timer, Verb
 from durable_stores.sqlite import buffers, runs, turns, waits
 from durable_stores.sqlite.firing import refuse_parents
 from durable_stores.sqlite.rows import memo_row
-from durable_stores.sqlite.work import Run, Seed
+from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Seed
 
 if TYPE_CHECKING:
     from durable.records import Plan, Rate, StoredEvent
@@ -44,7 +45,9 @@ def _decide(work: Work, plan: Plan, events: tuple[StoredEvent, ...]) -> Outcome:
     if holder is not None:
         _refuse(work, parents, "exists")
         return Outcome(Verb.EXISTS, plan.function, run=holder)
-    if plan.rate is not None and not _passes(work, f"pass:{plan.rate.key}", plan.rate.limit, plan.rate.period):
+    if plan.rate is not None and not _passes(
+        work, f"pass:{plan.rate.key}", plan.rate.limit, plan.rate.period
+    ):
         if _passes(work, f"drop:{plan.rate.key}", _DROPS_RECORDED, plan.rate.period):
             _note(work, f"drop:{plan.rate.key}", plan.rate)
             return _skip(work, plan, events, parents, "rate_limit")
@@ -76,9 +79,7 @@ def flush(work: Work, key: str) -> None:
     _start(work, plan, events, parents)
 
 
-def _start(
-    work: Work, plan: Plan, events: tuple[StoredEvent, ...], parents: tuple[Parent, ...]
-) -> Outcome:
+def _start(work: Work, plan: Plan, events: tuple[StoredEvent, ...], parents: tuple[Parent, ...]) -> Outcome:
     """From the singleton on: what is left to decide for a buffer that is flushed, too."""
     single, holder = plan.singleton, None
     if single is not None:
@@ -86,7 +87,7 @@ def _start(
         holder = None if row is None else row[0]
         if holder is not None and not single.replace:
             return _skip(work, plan, events, parents, "singleton", holder)
-    if _is_paused(work, plan.function):
+    if work.is_paused(plan.function):
         return _skip(work, plan, events, parents, "paused")
     if holder is not None:
         old = work.run(holder)
@@ -107,7 +108,7 @@ def _create(work: Work, plan: Plan, events: tuple[StoredEvent, ...], parents: tu
     if plan.waits:
         waits.register(work, run, plan.waits)
     if plan.start_timeout is not None and not run.cancelled:
-        runs.set_timers(work, run.id, (Timer("!start", plan.start_timeout, Effect.CANCEL),))
+        runs.set_timers(work, run, (Timer("!start", plan.start_timeout, Effect.CANCEL),))
 
 
 def _new_run(
@@ -131,6 +132,7 @@ def _new_run(
         if plan.slots
         else "",
         singleton=None if plan.singleton is None else plan.singleton.key,
+        start_by=plan.start_timeout,
         finish_in=plan.finish_timeout,
         origin=plan.origin,
     )
@@ -140,7 +142,8 @@ def _new_run(
         )
     if len(parents) > 1:
         work.sql.executemany(
-            "INSERT OR IGNORE INTO more_parents VALUES (?, ?, ?)", [(run.id, p.run, p.ref) for p in parents[1:]]
+            "INSERT OR IGNORE INTO more_parents VALUES (?, ?, ?)",
+            [(run.id, p.run, p.ref) for p in parents[1:]],
         )
     return run
 
@@ -164,11 +167,6 @@ def _skip(
 
 def _refuse(work: Work, parents: tuple[Parent, ...], reason: str) -> None:
     refuse_parents(work, [(parent.run, parent.ref) for parent in parents], reason)
-
-
-def _is_paused(work: Work, function: str) -> bool:
-    row = work.sql.execute("SELECT paused FROM functions WHERE id = ?", (function,)).fetchone()
-    return row is not None and bool(row[0])
 
 
 # ---------------------------------------------------------------- latches and rates

@@ -60,7 +60,7 @@ def _events_of(sql: sqlite3.Connection, run: str) -> tuple[StoredEvent, ...]:
 
 def _memos_of(sql: sqlite3.Connection, run: str) -> tuple[Memo, ...]:
     rows = sql.execute(
-        f"SELECT position, {MEMO} FROM memos WHERE run = ? ORDER BY position",  # noqa: S608
+        f"SELECT {MEMO} FROM memos WHERE run = ? ORDER BY position",  # noqa: S608
         (run,),
     )
     return tuple(memo_of(row) for row in rows)
@@ -89,7 +89,9 @@ ORDER BY run, ref
 
 def waiting(sql: sqlite3.Connection, name: str, keys: Sequence[str], after: str, limit: int) -> Waiting:
     """A page of open waits that need an evaluation; it ends with the last wait of a run."""
-    (as_of,) = sql.execute("SELECT max(sequence, ifnull((SELECT max(seq) FROM events), 0)) FROM store").fetchone()
+    (as_of,) = sql.execute(
+        "SELECT max(sequence, ifnull((SELECT max(seq) FROM events), 0)) FROM store"
+    ).fetchone()
     page: list[tuple[str, ...]] = []
     more = False
     for row in sql.execute(_WAITING, (name, orjson.dumps(list(keys)).decode(), after)):

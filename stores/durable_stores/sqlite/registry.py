@@ -85,4 +85,10 @@ def _registration(row: Sequence[object]) -> Registration:
 
 def _row(new: Registration) -> tuple[object, ...]:
     rules = [(name, rule.limit, rule.period, rule.burst) for name, rule in new.rules]
-    return new.function, new.version, new.about, orjson.dumps(rules).decode(), orjson.dumps(new.paths).decode()
+    return (
+        new.function,
+        new.version,
+        new.about,
+        orjson.dumps(rules).decode(),
+        orjson.dumps(new.paths).decode(),
+    )

@@ -27,17 +27,20 @@ SELECT id FROM (
 ) ORDER BY ended, id LIMIT ?2
 """
 _UNNEEDED = """
-SELECT seq, received < ?3 AND NOT EXISTS (SELECT 1 FROM runs WHERE event = seq)
-AND NOT EXISTS (SELECT 1 FROM more_events WHERE event = seq) AND NOT EXISTS (SELECT 1 FROM fired WHERE event = seq)
-AND NOT EXISTS (SELECT 1 FROM candidates WHERE event = seq) AND NOT EXISTS (SELECT 1 FROM buffered WHERE event = seq),
-received < ?3
+SELECT seq, received < ?3
+AND NOT EXISTS (SELECT 1 FROM runs WHERE event = seq)
+AND NOT EXISTS (SELECT 1 FROM more_events WHERE event = seq)
+AND NOT EXISTS (SELECT 1 FROM fired WHERE event = seq)
+AND NOT EXISTS (SELECT 1 FROM candidates WHERE event = seq)
+AND NOT EXISTS (SELECT 1 FROM buffered WHERE event = seq), received < ?3
 FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2
 """
 _OUTLIVED = (
     "DELETE FROM latches WHERE key IN (SELECT key FROM latches WHERE until <= ? LIMIT ?)",
     "DELETE FROM accepted WHERE (name, id) IN (SELECT name, id FROM accepted WHERE until <= ? LIMIT ?)",
     "DELETE FROM rates WHERE (key, number) IN (SELECT key, number FROM rates WHERE until <= ? LIMIT ?)",
-    "DELETE FROM throttles WHERE gate IN (SELECT gate FROM throttles WHERE tat_us < ? * 1000 AND opens IS NULL LIMIT ?)",
+    "DELETE FROM throttles WHERE gate IN "
+    "(SELECT gate FROM throttles WHERE tat_us < ? * 1000 AND opens IS NULL LIMIT ?)",
 )
 
 
@@ -59,7 +62,8 @@ def _runs(work: Work, before: int) -> bool:
 def _memos(work: Work, before: int) -> bool:
     sql, left = work.sql, SWEEP_MAX
     rows = sql.execute(
-        "SELECT id FROM runs WHERE trimmed = 0 AND ended < ? ORDER BY ended, id LIMIT ?", (before, SWEEP_MAX + 1)
+        "SELECT id FROM runs WHERE trimmed = 0 AND ended < ? ORDER BY ended, id LIMIT ?",
+        (before, SWEEP_MAX + 1),
     ).fetchall()
     for (run,) in rows:
         gone = sql.execute(

@@ -29,10 +29,12 @@ from durable.records import (
 )
 
 __all__ = [
+    "ADD_EVENT",
     "ADD_MEMO",
     "EVENT",
     "FIRED",
     "MEMO",
+    "MEMO_COLUMNS",
     "RECORD",
     "TIMER",
     "WAIT",
@@ -61,6 +63,12 @@ _CAUSE_OF = {cause.name.lower(): cause for cause in Cause}
 EVENT = "events.seq, events.id, name, ts, received, CAST(data AS BLOB), CAST(user AS BLOB), v"
 
 
+ADD_EVENT = """
+INSERT INTO events (seq, id, name, ts, received, data, user, v)
+VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?)
+"""
+
+
 def stored_event_of(row: Row) -> StoredEvent:
     """An event out of the columns `EVENT`."""
     return StoredEvent(*row)
@@ -68,10 +76,11 @@ def stored_event_of(row: Row) -> StoredEvent:
 
 # ---------------------------------------------------------------- memos
 
-MEMO = "step, repeat, kind, round, state, CAST(value AS BLOB), digest, attempts, started, ended"
+MEMO = "position, step, repeat, kind, round, state, CAST(value AS BLOB), digest, attempts, started, ended"
+MEMO_COLUMNS = "run, position, step, repeat, kind, round, state, value, digest, attempts, started, ended"
 
 ADD_MEMO = f"""
-INSERT OR REPLACE INTO memos (run, position, {MEMO.replace("CAST(value AS BLOB)", "value")})
+INSERT OR REPLACE INTO memos ({MEMO_COLUMNS})
 VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)
 """  # noqa: S608  # the columns are constants
 
@@ -95,7 +104,7 @@ def memo_row(run: str, memo: Memo) -> Row:
 
 
 def memo_of(row: Row) -> Memo:
-    """A memo out of its position and the columns `MEMO`."""
+    """A memo out of the columns `MEMO`."""
     position, step, index, kind, number, state, *rest = row
     return Memo(position, step, index, _KIND_OF[kind], number, _STATE_OF[state], *rest)
 
@@ -118,8 +127,8 @@ def timer_of(row: Row) -> Timer:
 
 
 WAIT = (
-    "ref, event, path, keyed, CAST(condition AS BLOB), since_seq, since_ms, signal, replace, child, until, effect, "
-    "kind, started"
+    "ref, event, path, keyed, CAST(condition AS BLOB), since_seq, since_ms, signal, replace, child, until, "
+    "effect, kind, started"
 )
 
 
@@ -191,12 +200,18 @@ RECORD = (
 
 def record_of(row: Row) -> RunRecord:
     """A run's record out of the columns `RECORD`."""
-    head, (parent, ref, output, error, reason, holder, origin, unmet) = row[:9], row[9:]
+    run, function, status, gen, created, due, started, ended, attempt = row[:9]
+    parent, ref, output, error, reason, holder, origin, unmet = row[9:]
     return RunRecord(
-        head[0],
-        head[1],
-        RunStatus(head[2]),
-        *head[3:],
+        id=run,
+        function=function,
+        status=RunStatus(status),
+        gen=gen,
+        created=created,
+        due=due,
+        started=started,
+        ended=ended,
+        attempt=attempt,
         parent=None if parent is None else Parent(parent, ref),
         output=output,
         error=error,

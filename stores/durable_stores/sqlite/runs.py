@@ -8,14 +8,15 @@ import orjson
 
 from durable_stores.sqlite import gating, lanes, turns
 from durable_stores.sqlite.firing import tell_parents
-from durable_stores.sqlite.work import Run, Work
+from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from durable.records import End, Timer
 
-__all__ = ["cancel", "end", "give_places", "let_go", "set_timers"]
+__all__ = ["cancel", "end", "give_places", "let_go", "set_timers", "tie"]
 
 _SET_TIMER = """
 INSERT OR REPLACE INTO jobs (no, run, kind, ref, due, effect, attempt, error, step, started)
@@ -23,14 +24,15 @@ VALUES (?, ?, 'timer', ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)
 """
 
 
-def set_timers(work: Work, run: str, timers: Iterable[Timer]) -> None:
+def set_timers(work: Work, run: Run, timers: Iterable[Timer]) -> None:
     """Set timers; one with a ref that there is already replaces it."""
+    tie(work, run)
     work.sql.executemany(
         _SET_TIMER,
         [
             (
                 work.number(),
-                run,
+                run.id,
                 timer.ref,
                 timer.due,
                 timer.effect.name.lower(),
@@ -42,6 +44,13 @@ def set_timers(work: Work, run: str, timers: Iterable[Timer]) -> None:
             for timer in timers
         ],
     )
+
+
+def tie(work: Work, run: Run) -> None:
+    """The run has something in other tables, which its end has to remove."""
+    if not run.tied:
+        run.tied = 1
+        work.touch(run)
 
 
 def give_places(work: Work, run: Run, places: int) -> None:
@@ -67,7 +76,7 @@ def let_go(work: Work, run: Run, affinity: str | None = None) -> None:
 
 def cancel(work: Work, run: Run, reason: str) -> bool:
     """Cancel a run that has not ended; whether it was still to be cancelled."""
-    if run.ended is not None or run.cancelled:
+    if run.is_over:
         return False
     turns.unqueue(work, run)
     run.cancelled = True
@@ -109,6 +118,8 @@ def _release(work: Work, run: Run, affinity: str | None) -> None:
 
 def _clear(work: Work, run: Run) -> None:
     work.seeds.pop(run.id, None)
+    if not run.tied:
+        return
     _remove_jobs(work, run, "kind <> 'turn'")
     work.sql.execute("DELETE FROM waits WHERE run = ?", (run.id,))
     work.sql.execute("DELETE FROM candidates WHERE run = ?", (run.id,))

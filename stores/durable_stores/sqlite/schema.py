@@ -50,6 +50,7 @@ CREATE TABLE functions (
     rules      TEXT NOT NULL,               -- [[name, limit, period, burst], ...]
     paths      TEXT NOT NULL                -- [[event name, path], ...]
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX functions_paused ON functions (id) WHERE paused = 1;
 CREATE TABLE paths (event TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (event, path)) STRICT, WITHOUT ROWID;
 CREATE TABLE cursors (
     name TEXT PRIMARY KEY, at INTEGER NOT NULL, event INTEGER NOT NULL, outcomes TEXT NOT NULL
@@ -95,7 +96,9 @@ CREATE TABLE runs (
     throttle   TEXT NOT NULL DEFAULT '',    -- [gate, rule]
     slots      TEXT NOT NULL DEFAULT '',    -- [[gate, rule], ...]
     singleton  TEXT,                        -- its key
+    start_by   INTEGER,                     -- its start time-out
     finish_in  INTEGER,                     -- ms from its first claim to its finish time-out
+    tied       INTEGER NOT NULL DEFAULT 0,  -- whether it ever had timers, waits or asked for places
     reason     TEXT,
     holder     TEXT,
     origin     TEXT,
@@ -114,7 +117,8 @@ CREATE TABLE more_events (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX more_events_event ON more_events (event);
 CREATE TABLE more_parents (
-    run TEXT NOT NULL, parent_run TEXT NOT NULL, parent_ref TEXT NOT NULL, PRIMARY KEY (run, parent_run, parent_ref)
+    run TEXT NOT NULL, parent_run TEXT NOT NULL, parent_ref TEXT NOT NULL,
+    PRIMARY KEY (run, parent_run, parent_ref)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE memos (

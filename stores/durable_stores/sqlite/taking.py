@@ -18,7 +18,8 @@ from durable_stores.sqlite.firing import fire
 if TYPE_CHECKING:
     from durable.records import Request
     from durable_stores.sqlite.lanes import Lane
-    from durable_stores.sqlite.work import Run, Work
+    from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 __all__ = ["take_fresh", "take_queued"]
 
@@ -35,12 +36,11 @@ WHERE pool IS NOT NULL
 """The pools that have something ready, with their best ranks: visits those, however many lanes there are."""
 
 
-def take_queued(work: Work, request: Request) -> tuple[set[str], int, bool]:
+def take_queued(work: Work, request: Request) -> tuple[set[str], bool]:
     """Take up to `request.limit` turns, and the places for which the engine's own runs ask.
 
     Returns:
-        Runs that came back to the engine that keeps them warm; how many turns more it would have taken;
-        whether there were too many lanes to look at.
+        Runs that came back to the engine that keeps them warm; whether there were too many lanes to look at.
     """
     engine = request.engine
     left, moves, most = request.limit, 0, LOOK_AHEAD + 4 * request.limit
@@ -63,7 +63,7 @@ def take_queued(work: Work, request: Request) -> tuple[set[str], int, bool]:
         if shut is not None:
             if moves == most:
                 work.heads = None
-                return warm, left, True
+                return warm, True
             moves += 1
             lanes.block(work, lane, *shut)
             lanes.open_gates(work)
@@ -75,7 +75,7 @@ def take_queued(work: Work, request: Request) -> tuple[set[str], int, bool]:
         if len(ready) > 1:
             heapq.heappush(heads, (ready[1].head, pool))
     work.heads = None
-    return warm, left, False
+    return warm, False
 
 
 def _take_from(
@@ -125,9 +125,12 @@ def _claim(work: Work, run: Run, engine: str) -> bool:
     run.placed = 1
     if run.started is None:
         run.started = work.now
-        work.sql.execute("DELETE FROM jobs WHERE run = ? AND kind = 'timer' AND ref = '!start'", (run.id,))
+        if run.start_by is not None:
+            work.sql.execute(
+                "DELETE FROM jobs WHERE run = ? AND kind = 'timer' AND ref = '!start'", (run.id,)
+            )
         if run.finish_in is not None:
-            runs.set_timers(work, run.id, (Timer("!finish", work.now + run.finish_in, Effect.CANCEL),))
+            runs.set_timers(work, run, (Timer("!finish", work.now + run.finish_in, Effect.CANCEL),))
     return warm
 
 
@@ -153,7 +156,12 @@ def take_fresh(work: Work, request: Request) -> set[str]:
         wants = gating.gated(run.function, *turns.gates_of(run))
         names = {gate for gate, _ in wants.gates}
         if run.function in request.pools and gating.shut_gate(work, wants) is None:
-            if left and run.function not in taboo and not names & asked and _is_first(work, run.function, names):
+            if (
+                left
+                and run.function not in taboo
+                and not names & asked
+                and _is_first(work, run.function, names)
+            ):
                 del work.turns[run.id]
                 gating.pass_through(work, wants)
                 if _claim(work, run, request.engine):

@@ -7,7 +7,8 @@ what is left into lanes. May not know why a run wants to execute.
 from __future__ import annotations
 
 from durable_stores.sqlite import gating, lanes
-from durable_stores.sqlite.work import Run, Work
+from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 __all__ = ["gates_of", "promote", "queue", "settle", "unqueue"]
 

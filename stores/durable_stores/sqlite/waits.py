@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from durable.records import Candidate, Cause
-from durable_stores.sqlite import candidates
+from durable_stores.sqlite import candidates, runs
 from durable_stores.sqlite.firing import close_wait, fire, what_came_of
 from durable_stores.sqlite.rows import step_word
-from durable_stores.sqlite.work import Run, Work
+from durable_stores.sqlite.run import Run
+from durable_stores.sqlite.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,19 +41,24 @@ AND closed = 0 ORDER BY run, ref
 def register(work: Work, run: Run, waits: Iterable[Wait]) -> None:
     """Register `waits` of `run`; what is over already fires at once."""
     for wait in waits:
-        if run.cancelled or run.ended is not None:
+        if run.is_over:
             return
         if work.sql.execute("SELECT 1 FROM waits WHERE run = ? AND ref = ?", (run.id, wait.ref)).fetchone():
             close_wait(work, run.id, wait.ref)
         if not (_signal_is_taken(work, run, wait) or _child_is_over(work, run, wait)):
+            runs.tie(work, run)
             _add(work, run.id, wait)
 
 
 def _add(work: Work, run: str, wait: Wait) -> None:
     if wait.path is not None and wait.event is not None:
-        added = work.sql.execute("INSERT OR IGNORE INTO paths VALUES (?, ?)", (wait.event, wait.path)).rowcount
+        added = work.sql.execute(
+            "INSERT OR IGNORE INTO paths VALUES (?, ?)", (wait.event, wait.path)
+        ).rowcount
         if added:
             work.bump_registry()
+    if wait.event is not None:
+        work.unheard.discard(wait.event)
     looks_back = wait.since_seq is not None or wait.since_ms is not None
     work.sql.execute(
         _ADD,
@@ -100,7 +106,7 @@ def _signal_is_taken(work: Work, run: Run, wait: Wait) -> bool:
 
 def _child_is_over(work: Work, run: Run, wait: Wait) -> bool:
     child = None if wait.child is None else work.run(wait.child)
-    if child is None or not (child.cancelled or child.ended is not None):
+    if child is None or not child.is_over:
         return False
     status, value = what_came_of(work, child)
     effect = wait.effect.name.lower()
@@ -110,9 +116,14 @@ def _child_is_over(work: Work, run: Run, wait: Wait) -> bool:
 
 def match_event(work: Work, event: StoredEvent, admission: Admission) -> list[Candidate]:
     """Let `event` resolve the waits for it; those that somebody has to evaluate are answered."""
-    rows = work.sql.execute(_MATCHING, (event.name, orjson.dumps(admission.keys).decode(), event.seq)).fetchall()
-    if not rows:
+    if event.name in work.unheard:
         return []
+    if work.sql.execute("SELECT 1 FROM waits WHERE event = ? LIMIT 1", (event.name,)).fetchone() is None:
+        work.unheard.add(event.name)
+        return []
+    rows = work.sql.execute(
+        _MATCHING, (event.name, orjson.dumps(admission.keys).decode(), event.seq)
+    ).fetchall()
     hits = {(hit.run, hit.ref) for hit in admission.hits}
     found: list[Candidate] = []
     for run, ref, condition, effect, registered in rows:
@@ -126,7 +137,7 @@ def match_event(work: Work, event: StoredEvent, admission: Admission) -> list[Ca
             continue
         candidates.add(work, run, ref, event.seq, matches=matches)
         if not matches:
-            found.append(Candidate(run, ref, condition, event))
+            found.append(Candidate(run, ref, condition or b"", event))
     return found
 
 

@@ -9,160 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from attrs import define, field
+from attrs import define
 
-from durable.records import Memo, Parent, Rule, RunRecord, RunStatus, StoredEvent, Wait
-from durable_stores.sqlite.rows import ADD_MEMO, memo_row
+from durable.records import Memo, Rule, StoredEvent, Wait
+from durable_stores.sqlite.rows import ADD_EVENT, ADD_MEMO
+from durable_stores.sqlite.run import (
+    ADD_RUN,
+    LOAD_RUN,
+    LOAD_RUNS,
+    SAVE_END,
+    SAVE_RUN,
+    Run,
+    added,
+    ended,
+    saved,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
 
-__all__ = ["Run", "Seed", "Work"]
-
-_COLUMNS = (
-    "id, function, status, gen, owner, affinity, claim, news, fired, asked, placed, extra, created, due, started, "
-    "ended, attempt, priority, event, parent_run, parent_ref, throttle, slots, singleton, finish_in, reason, "
-    "holder, origin"
-)
-_LOAD = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608  # the columns are constants
-_LOAD_MANY = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
-_ADD = f"INSERT INTO runs ({_COLUMNS}) VALUES ({', '.join('?' * 28)})"  # noqa: S608
-_SAVE = """
-UPDATE runs SET status = ?, gen = ?, owner = ?, affinity = ?, claim = ?, news = ?, fired = ?, asked = ?, placed = ?, extra = ?,
-started = ?, ended = ?, attempt = ?, reason = ? WHERE id = ?
-"""
-_SAVE_END = """
-UPDATE runs SET status = ?, gen = ?, owner = ?, affinity = ?, claim = ?, news = ?, fired = ?, asked = ?, placed = ?, extra = ?,
-started = ?, ended = ?, attempt = ?, reason = ?, output = CAST(? AS TEXT), error = CAST(? AS TEXT),
-unmet = ? WHERE id = ?
-"""
-
-
-@define(eq=False)
-class Run:
-    """A run while a door acts on it; `Work.finish` writes what became of it."""
-
-    id: str
-    function: str
-    status: str
-    gen: int = 0
-    owner: str | None = None
-    affinity: str | None = None
-    claim: int = 0
-    news: int = 0
-    fired: int = 0
-    asked: int = 0
-    placed: int = 0
-    extra: int = 0
-    created: int = 0
-    due: int = 0
-    started: int | None = None
-    ended: int | None = None
-    attempt: int = 0
-    priority: int = 0
-    event: int = 0
-    parent_run: str | None = None
-    parent_ref: str | None = None
-    throttle: str = ""
-    slots: str = ""
-    singleton: str | None = None
-    finish_in: int | None = None
-    reason: str | None = None
-    holder: str | None = None
-    origin: str | None = None
-    queued: bool = field(init=False)
-    cancelled: bool = field(init=False)
-    result: tuple[bytes | None, bytes | None, str | None] | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.cancelled = self.status == "cancelled"
-        self.queued = self.status == "queued" or (
-            self.cancelled and self.owner is None and self.ended is None
-        )
-
-    def stands(self) -> str:
-        """Where it stands, as a word."""
-        if self.ended is not None:
-            return self.status
-        if self.cancelled:
-            return "cancelled"
-        if self.owner is not None:
-            return "running"
-        return "queued" if self.queued else "waiting"
-
-    def record(self) -> RunRecord:
-        """What others see of it, while it has not ended."""
-        return RunRecord(
-            id=self.id,
-            function=self.function,
-            status=RunStatus(self.stands()),
-            gen=self.gen,
-            created=self.created,
-            due=self.due,
-            started=self.started,
-            ended=self.ended,
-            attempt=self.attempt,
-            parent=None if self.parent_run is None else Parent(self.parent_run, self.parent_ref or ""),
-            reason=self.reason,
-            holder=self.holder,
-            origin=self.origin,
-        )
-
-    def added(self) -> tuple[Any, ...]:
-        """The parameters of `_ADD`."""
-        return (
-            self.id,
-            self.function,
-            self.stands(),
-            self.gen,
-            self.owner,
-            self.affinity,
-            self.claim,
-            self.news,
-            self.fired,
-            self.asked,
-            self.placed,
-            self.extra,
-            self.created,
-            self.due,
-            self.started,
-            self.ended,
-            self.attempt,
-            self.priority,
-            self.event,
-            self.parent_run,
-            self.parent_ref,
-            self.throttle,
-            self.slots,
-            self.singleton,
-            self.finish_in,
-            self.reason,
-            self.holder,
-            self.origin,
-        )
-
-    def saved(self) -> tuple[Any, ...]:
-        """The parameters of `_SAVE` or, with a result, of `_SAVE_END`."""
-        return (
-            self.stands(),
-            self.gen,
-            self.owner,
-            self.affinity,
-            self.claim,
-            self.news,
-            self.fired,
-            self.asked,
-            self.placed,
-            self.extra,
-            self.started,
-            self.ended,
-            self.attempt,
-            self.reason,
-            *(self.result or ()),
-            self.id,
-        )
+__all__ = ["Seed", "Work"]
 
 
 @define
@@ -181,15 +49,21 @@ class Work:
         self.sql = sql
         self.now = now
         self.engine = engine
-        self.turns: dict[str, tuple[int, int]] = {}  # runs that this call has queued: when due, number; in no lane yet
+        self.turns: dict[
+            str, tuple[int, int]
+        ] = {}  # runs that this call has queued: when due, number; in no lane yet
         self.told: dict[str, Run] = {}  # runs of which this call has numbered a delivery
         self.seeds: dict[str, Seed] = {}
+        self.events: list[tuple[Any, ...]] = []  # rows to be written
         self.memos: list[tuple[Any, ...]] = []
+        self.unheard: set[str] = set()  # names of events for which nothing waits
         self.held: dict[str, int] = {}  # places taken of gates that this call has touched
         self.offers: dict[str, str] = {}  # gates that may be open now for those that wait there
         self.woke: set[str] = set()  # pools in which something became ready
         self.later: set[str] = set()  # pools in which something will be ready
-        self.heads: list[tuple[int, str]] | None = None  # while turns are taken: (rank, pool) of what became ready
+        self.heads: list[tuple[int, str]] | None = (
+            None  # while turns are taken: (rank, pool) of what became ready
+        )
         self.registry_changed = False
         self._runs: dict[str, Run | None] = {}
         self._new: list[Run] = []
@@ -199,6 +73,7 @@ class Work:
         self._sequence: int | None = None
         self._note_sequence = False
         self._rules: dict[tuple[str, str], Rule] | None = None
+        self._paused: frozenset[str] | None = None
         self._numbers: dict[str, int] = {}  # of each engine's last delivery
 
     # ------------------------------------------------------------ runs
@@ -207,7 +82,7 @@ class Work:
         """The run as it stands now."""
         if run_id in self._runs:
             return self._runs[run_id]
-        row = self.sql.execute(_LOAD, (run_id,)).fetchone()
+        row = self.sql.execute(LOAD_RUN, (run_id,)).fetchone()
         run = None if row is None else Run(*row)
         self._runs[run_id] = run
         return run
@@ -218,7 +93,7 @@ class Work:
         if len(missing) < 2:
             return
         self._runs.update(dict.fromkeys(missing))
-        for row in self.sql.execute(_LOAD_MANY, (orjson.dumps(missing).decode(),)):
+        for row in self.sql.execute(LOAD_RUNS, (orjson.dumps(missing).decode(),)):
             self._runs[row[0]] = Run(*row)
 
     def add(self, run: Run) -> None:
@@ -236,6 +111,7 @@ class Work:
         """The next number of a job: they order what was created, among those that are still there."""
         if self._number is None:
             (self._number,) = self.sql.execute("SELECT ifnull(max(no), 0) FROM jobs").fetchone()
+        assert self._number is not None
         self._number += 1
         return self._number
 
@@ -284,6 +160,13 @@ class Work:
             }
         return self._rules.get((function, name))
 
+    def is_paused(self, function: str) -> bool:
+        """Whether plans of `function` are skipped."""
+        if self._paused is None:
+            rows = self.sql.execute("SELECT id FROM functions WHERE paused = 1")
+            self._paused = frozenset(row[0] for row in rows)
+        return function in self._paused
+
     # ------------------------------------------------------------ deliveries
 
     def tell(self, run: Run, engine: str) -> int:
@@ -312,20 +195,29 @@ class Work:
 
     # ------------------------------------------------------------ the end
 
+    def store_events(self) -> None:
+        """Write the events of this call, for whoever reads them from their table."""
+        if self.events:
+            self.sql.executemany(ADD_EVENT, self.events)
+            self.events.clear()
+
     def flush(self) -> None:
-        """Write runs and memos, so that questions over all of them see what this call has done."""
+        """Write events, runs and memos, so that questions over all of them see what this call has done."""
         sql = self.sql
+        self.store_events()
         if self.memos:
             sql.executemany(ADD_MEMO, self.memos)
             self.memos.clear()
         if self._new:
-            sql.executemany(_ADD, [run.added() for run in self._new])
+            sql.executemany(ADD_RUN, [added(run) for run in self._new])
             for run in self._new:
                 self._dirty.pop(run.id, None)
             self._new.clear()
-        for run in self._dirty.values():
-            sql.execute(_SAVE if run.result is None else _SAVE_END, run.saved())
-        self._dirty.clear()
+        if self._dirty:
+            dirty = self._dirty.values()
+            sql.executemany(SAVE_RUN, [saved(run) for run in dirty if run.result is None])
+            sql.executemany(SAVE_END, [ended(run) for run in dirty if run.result is not None])
+            self._dirty.clear()
 
     def finish(self) -> list[str]:
         """Write everything, and say whose bells are to be rung when it is durable."""
@@ -349,13 +241,13 @@ class Work:
             self.sql.execute("UPDATE store SET registry = ?", (self._registry,))
 
     def _bells(self) -> list[str]:
-        owners = {run.owner for run in self.told.values()} - {None, self.engine}
-        if not (self.woke or self.later or owners):
+        concerned = {run.owner for run in self.told.values() if run.owner != self.engine}
+        concerned |= self.woke | self.later
+        if not concerned:
             return []
-        pools = self.woke | self.later
+        living = self.sql.execute("SELECT id, hosts FROM engines WHERE state = 'alive'").fetchall()
         return [
             engine
-            for engine, hosts in self.sql.execute("SELECT id, hosts FROM engines WHERE state = 'alive'")
-            if engine != self.engine
-            and (engine in pools or engine in owners or not pools.isdisjoint(orjson.loads(hosts)))
+            for engine, hosts in living
+            if engine != self.engine and not concerned.isdisjoint({engine, *orjson.loads(hosts)})
         ]

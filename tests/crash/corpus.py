@@ -1,0 +1,666 @@
+"""The handlers that the crash sweep kills: every kind of step, alone and together with others.
+
+Each case makes its functions in a world and returns a scenario: what happens to them from outside, in a form
+that can be repeated from the top after each death. The scenario's assertions hold in every life that gets to
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import durable
+import pytest
+
+from tests.crash.sweeping import case
+
+START = "2030-01-01T00:00:00Z"
+
+
+async def until(engine, time):
+    """Go on to a time of the first day, in whatever life this is."""
+    hours, minutes = time.split(":")
+    passed = (engine.now - durable_start(engine)).total_seconds()
+    await engine.advance(max(0, int(hours) * 3600 + int(minutes) * 60 - passed))
+
+
+def durable_start(engine):
+    """When the first life began."""
+    return engine.now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+async def ending(function, result, **start):
+    """A scenario: one run, and its result."""
+
+    async def scenario(t):
+        run = await t.start(function, id="r", **start)
+        assert await run.result() == result
+
+    return scenario
+
+
+def returning(function, expected, data=None):
+    """A scenario: one run of `function` returns what is expected."""
+
+    async def scenario(t):
+        run = await t.start(function, data, id="r")
+        assert await run.result() == expected
+
+    return scenario
+
+
+def failing(function, name):
+    """A scenario: one run of `function` fails with an error of this name."""
+
+    async def scenario(t):
+        run = await t.start(function, id="r")
+        with pytest.raises(durable.RunFailed) as caught:
+            await run.result()
+        assert caught.value.error.name == name
+
+    return scenario
+
+
+# ---------------------------------------------------------------- one step after the other
+
+
+@case("sequence")
+def sequence(w):
+    @w.function("f")
+    async def f(p):
+        p.note("begin")
+        found = [await p.run("a"), await p.run("b", {"n": 1})]
+        p.note("between")
+        return [*found, await p.run("c", turns=3)]
+
+    return returning(f, ["a", {"n": 1}, "c"])
+
+
+@case("thread")
+def thread(w):
+    @w.function("f")
+    async def f(p):
+        return [await p.run("a", thread=True), await p.run("b"), await p.run("c", thread=True)]
+
+    return returning(f, ["a", "b", "c"])
+
+
+@case("loop with repeated ids")
+def repeated(w):
+    @w.function("f")
+    async def f(p):
+        found = []
+        for n in range(3):
+            found.append(await p.run("again", n))
+            p.note(f"round {n}")
+            await p.step.sleep("nap", "1m")
+        return found
+
+    return returning(f, [0, 1, 2])
+
+
+@case("step decorator and no result")
+def decorated(w):
+    @w.function("f")
+    async def f(p):
+        @durable.step("load")
+        async def load(n: int) -> int:
+            return n * 2
+
+        await p.run("nothing", thread=False, value=None)
+        return await load(21) + await load(1)
+
+    return returning(f, 44)
+
+
+# ---------------------------------------------------------------- errors
+
+
+@case("retry, then success")
+def retried(w):
+    @w.function("f")
+    async def f(p):
+        return [await p.run("a"), await p.run("flaky", fails=2), await p.run("b")]
+
+    return returning(f, ["a", "flaky", "b"])
+
+
+@case("fails for good, is caught and compensated")
+def compensated(w):
+    @w.function("f")
+    async def f(p):
+        await p.run("book")
+        try:
+            await p.run("pay", retries=1, fails=9)
+        except durable.StepError as error:
+            p.note(f"caught {error.name}")
+            return [await p.run("cancel booking"), error.attempts]
+        finally:
+            p.note("finally")
+
+    return returning(f, ["cancel booking", 2])
+
+
+@case("fails for good, uncaught")
+def uncaught(w):
+    @w.function("f", retries=1)
+    async def f(p):
+        await p.run("a")
+        await p.run("bad", fails=9)
+
+    return failing(f, "ValueError")
+
+
+@case("RetryAfterError")
+def retry_after(w):
+    @w.function("f")
+    async def f(p):
+        later = lambda: durable.RetryAfterError("not now", "5m")  # noqa: E731
+        return [await p.run("busy", fails=1, error=later), await p.run("b")]
+
+    return returning(f, ["busy", "b"])
+
+
+@case("NonRetriableError")
+def not_retried(w):
+    @w.function("f")
+    async def f(p):
+        try:
+            await p.run("a", fails=9, error=lambda: durable.NonRetriableError("never"))
+        except durable.StepError as error:
+            return [error.name, await p.run("b")]
+
+    return returning(f, ["NonRetriableError", "b"])
+
+
+@case("handler retried")
+def handler_retried(w):
+    @w.function("f", retries=2)
+    async def f(p):
+        await p.run("a")
+        if p.ctx.attempt < 2:
+            p.note("raise")
+            raise ValueError("the handler's own")
+        return [p.ctx.attempt, await p.run("b")]
+
+    return returning(f, [2, "b"])
+
+
+@case("handler fails for good; on_failure")
+def on_failure(w):
+    async def mend(p):
+        await p.run("tell")
+        await p.step.sleep("later", "1m")
+        await p.run("mend")
+
+    @w.function("f", retries=1, on_failure=mend)
+    async def f(p):
+        await p.run("a")
+        raise KeyError("the handler's own")
+
+    async def scenario(t):
+        await failing(f, "KeyError")(t)
+        await until(t, "0:10")
+        assert [run.status for run in await t.runs("f-failure")] == ["completed"]
+
+    return scenario
+
+
+# ---------------------------------------------------------------- steps beside steps
+
+
+@case("gather")
+def gather(w):
+    @w.function("f")
+    async def f(p):
+        found = await asyncio.gather(p.run("a", turns=4), p.run("b"), p.run("c", turns=20))
+        p.note("all")
+        return [*found, await p.run("d")]
+
+    return returning(f, ["a", "b", "c", "d"])
+
+
+@case("gather with a failure")
+def gather_failing(w):
+    @w.function("f")
+    async def f(p):
+        both = await asyncio.gather(
+            p.run("a", turns=9), p.run("bad", retries=1, fails=9), return_exceptions=True
+        )
+        p.note(type(both[1]).__name__)
+        return [both[0], await p.run("b")]
+
+    return returning(f, ["a", "b"])
+
+
+@case("wide gather")
+def wide(w):
+    @w.function("f")
+    async def f(p):
+        found = await asyncio.gather(*[p.run(f"s{n}", n, turns=n % 3) for n in range(12)])
+        return sum(found) + await p.run("last", 1)
+
+    return returning(f, 67)
+
+
+@case("TaskGroup")
+def task_group(w):
+    @w.function("f")
+    async def f(p):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(p.run(name, turns=n)) for n, name in enumerate("abc")]
+        p.note("all")
+        return [task.result() for task in tasks]
+
+    return returning(f, ["a", "b", "c"])
+
+
+@case("TaskGroup that is aborted")
+def task_group_aborted(w):
+    @w.function("f")
+    async def f(p):
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(p.run("never", until=asyncio.Event()))
+                group.create_task(p.step.sleep("long", "1h"))
+                group.create_task(p.run("bad", retries=0, fails=9, turns=3))
+        except* durable.StepError:
+            p.note("aborted")
+        return await p.run("b")
+
+    return returning(f, "b")
+
+
+@case("race with a cancelled loser")
+def race(w):
+    @w.function("f")
+    async def f(p):
+        tasks = {
+            asyncio.ensure_future(p.run("quick", turns=2)),
+            asyncio.ensure_future(p.run("never", until=asyncio.Event())),
+        }
+        done, losers = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for loser in losers:
+            loser.cancel()
+        await asyncio.gather(*losers, return_exceptions=True)
+        p.note("decided")
+        return [*(task.result() for task in done), await p.run("b")]
+
+    return returning(f, ["quick", "b"])
+
+
+@case("race of an event against time")
+def race_with_event(w):
+    @w.function("f")
+    async def f(p):
+        event = asyncio.ensure_future(p.step.wait_for_event("event", event="go", timeout="1d"))
+        nap = asyncio.ensure_future(p.step.sleep("nap", "2h"))
+        done, losers = await asyncio.wait({event, nap}, return_when=asyncio.FIRST_COMPLETED)
+        for loser in losers:
+            loser.cancel()
+        p.note("event" if event in done else "nap")
+        return [await p.run("b"), event in done]
+
+    async def scenario(t):
+        run = await t.start(f, id="r")
+        await until(t, "1:00")
+        await t.send(durable.Event("go", id="g"))
+        assert await run.result() == ["b", True]
+
+    return scenario
+
+
+@case("as_completed")
+def as_completed(w):
+    @w.function("f")
+    async def f(p):
+        tasks = [asyncio.ensure_future(p.run(f"s{n}", n, turns=9 - 4 * n)) for n in range(3)]
+        found = []
+        for one in asyncio.as_completed(tasks):
+            found.append(await one)
+            p.note(f"got {found[-1]}")
+            await p.run("after", found[-1])
+        return sorted(found)
+
+    return returning(f, [0, 1, 2])
+
+
+@case("parallel in parallel")
+def nested(w):
+    @w.function("f")
+    async def f(p):
+        async def left():
+            await p.run("l1")
+            return await asyncio.gather(p.run("l2", turns=5), p.run("l3"))
+
+        async def right():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(p.run("r1", fails=1))
+                group.create_task(p.step.sleep("r2", "30s"))
+            return await asyncio.shield(p.run("r3"))
+
+        found = await asyncio.gather(left(), right())
+        p.note("joined")
+        return found
+
+    return returning(f, [["l2", "l3"], "r3"])
+
+
+# ---------------------------------------------------------------- time
+
+
+@case("sleeps")
+def sleeps(w):
+    @w.function("f")
+    async def f(p):
+        await p.run("a")
+        await p.step.sleep("hour", "1h")
+        p.note("slept")
+        await p.step.sleep("nothing", 0)
+        await p.step.sleep_until("noon", "2030-01-01T12:00:00Z")
+        await p.step.sleep_until("past", "2029-01-01T00:00:00Z")
+        return await p.run("b")
+
+    return returning(f, "b")
+
+
+@case("time limit that fires")
+def limit_fires(w):
+    @w.function("f")
+    async def f(p):
+        await p.run("a")
+        try:
+            async with p.step.timeout("limit", "1h"):
+                await p.run("inside")
+                await p.step.wait_for_event("never", event="never", timeout="30d")
+        except TimeoutError:
+            p.note("over")
+            return await p.run("b")
+
+    return returning(f, "b")
+
+
+@case("time limit that does not fire")
+def limit_holds(w):
+    @w.function("f")
+    async def f(p):
+        async with p.step.timeout("limit", "2h"):
+            await p.step.sleep("nap", "1h")
+            await p.run("a")
+        p.note("out")
+        await p.step.sleep("more", "2h")
+        return await p.run("b")
+
+    return returning(f, "b")
+
+
+@case("start in the future, and a cron line")
+def cron(w):
+    @w.function("tick", trigger=durable.cron("*/30 * * * *", missed="all"))
+    async def tick(p):
+        return await p.run("a")
+
+    @w.function("later", trigger="later")
+    async def later(p):
+        return await p.run("b")
+
+    async def scenario(t):
+        await t.send(durable.Event("later", id="l", ts=t.clock.now_ms() + 60_000))
+        await until(t, "1:10")
+        assert [run.status for run in await t.runs(tick)] == ["completed"] * 2
+        assert [run.status for run in await t.runs(later)] == ["completed"]
+
+    return scenario
+
+
+# ---------------------------------------------------------------- events and signals
+
+
+@case("send_event that starts a function")
+def sends(w):
+    @w.function("f")
+    async def f(p):
+        await p.run("a")
+        ids = await p.step.send_event("tell", durable.Event("told", {"n": 1}))
+        return [len(ids), await p.run("b")]
+
+    @w.function("g", trigger=durable.on("told", if_="event.data.n == 1"))
+    async def g(p):
+        return await p.run("heard", p.event.data["n"])
+
+    async def scenario(t):
+        await returning(f, [1, "b"])(t)
+        await t.until_idle()
+        assert [run.output for run in await t.runs(g)] == [1]
+
+    return scenario
+
+
+@case("send_event of a list, beside another step")
+def sends_many(w):
+    @w.function("f")
+    async def f(p):
+        events = [durable.Event("told/x", {"n": n}) for n in range(3)]
+        ids, _ = await asyncio.gather(p.step.send_event("tell", events), p.run("a"))
+        return len(ids)
+
+    @w.function("g", trigger="told/*")
+    async def g(p):
+        return await p.run("heard", p.event.data["n"])
+
+    async def scenario(t):
+        await returning(f, 3)(t)
+        await t.until_idle()
+        assert sorted(run.output for run in await t.runs(g)) == [0, 1, 2]
+
+    return scenario
+
+
+@case("events from outside")
+def events(w):
+    @w.function("f", trigger=["order/created", "order/changed"], idempotency="event.data.order")
+    async def f(p):
+        return await p.run("a", p.event.data["order"])
+
+    async def scenario(t):
+        both = [durable.Event("order/created", {"order": n}, id=f"e{n}") for n in (1, 2)]
+        await t.send(both)
+        await t.send(durable.Event("order/changed", {"order": 1}, id="again"))
+        await t.until_idle()
+        assert sorted(run.output for run in await t.runs(f)) == [1, 2]
+
+    return scenario
+
+
+@case("wait_for_event: match, condition, any")
+def waits(w):
+    @w.function("f", trigger="begin")
+    async def f(p):
+        matched = await p.step.wait_for_event("m", event="go", match="data.order", timeout="7d")
+        p.note("matched")
+        chosen = await p.step.wait_for_event("i", event="go", if_="async.data.n > 3", timeout="7d")
+        await p.run("a")
+        anything = await p.step.wait_for_event("any", event="go", timeout="7d")
+        return [one.data["n"] for one in (matched, chosen, anything)]
+
+    async def scenario(t):
+        await t.send(durable.Event("begin", {"order": 1}, id="b"))
+        for n, order in enumerate([9, 1, 1, 9, 9, 9]):
+            await t.until_idle()
+            await t.send(durable.Event("go", {"order": order, "n": n}, id=f"g{n}"))
+        await t.until_idle()
+        assert [run.output for run in await t.runs(f)] == [[1, 4, 5]]
+
+    return scenario
+
+
+@case("wait_for_event: timed out, and since the run began")
+def waits_since(w):
+    @w.function("f")
+    async def f(p):
+        nothing = await p.step.wait_for_event("none", event="never", timeout="1h")
+        await p.run("a")
+        early = await p.step.wait_for_event("early", event="go", timeout="1h", since="run")
+        p.note("found")
+        return [nothing, early and early.data["n"], await p.run("b")]
+
+    async def scenario(t):
+        run = await t.start(f, id="r")
+        await until(t, "0:10")
+        await t.send(durable.Event("go", {"n": 1}, id="g"))
+        assert await run.result() == [None, 1, "b"]
+
+    return scenario
+
+
+@case("signals")
+def signals(w):
+    @w.function("waiter")
+    async def waiter(p):
+        got = await p.step.wait_for_signal("s", signal="door", timeout="7d")
+        late = await p.step.wait_for_signal("none", signal="window", timeout="1h")
+        return [got.data, late, await p.run("a")]
+
+    @w.function("ringer")
+    async def ringer(p):
+        await p.step.sleep("nap", "1m")
+        first = await p.step.send_signal("first", "door", {"n": 1})
+        second = await p.step.send_signal("second", "nobody", 2)
+        return [first, second, await p.run("b")]
+
+    async def scenario(t):
+        waiting = await t.start(waiter, id="w")
+        ringing = await t.start(ringer, id="r")
+        assert await ringing.result() == [True, False, "b"]
+        assert await waiting.result() == [{"n": 1}, None, "a"]
+
+    return scenario
+
+
+# ---------------------------------------------------------------- other functions
+
+
+@case("invoke")
+def invokes(w):
+    @w.function("child")
+    async def child(p):
+        return await p.run("work", p.event.data["n"] * 2)
+
+    @w.function("f")
+    async def f(p):
+        first = await p.step.invoke("one", function=child, data={"n": 1})
+        p.note("one")
+        both = await asyncio.gather(
+            p.step.invoke("two", function=child, data={"n": 2}),
+            p.step.invoke("three", function="child", data={"n": 3}),
+        )
+        return [first, *both, await p.run("a")]
+
+    return returning(f, [2, 4, 6, "a"])
+
+
+@case("invoke of what fails, and of what takes too long")
+def invokes_failing(w):
+    @w.function("bad", retries=0)
+    async def bad(p):
+        await p.run("work", fails=9)
+
+    @w.function("slow")
+    async def slow(p):
+        await p.step.sleep("long", "2h")
+        return await p.run("late")
+
+    @w.function("f")
+    async def f(p):
+        names = []
+        for name, function in (("bad", bad), ("slow", slow)):
+            try:
+                await p.step.invoke(name, function=function, timeout="1h")
+            except durable.StepError as error:
+                names.append(error.name)
+        return [*names, await p.run("a")]
+
+    async def scenario(t):
+        await returning(f, ["ValueError", "InvokeTimeout", "a"])(t)
+        await until(t, "3:00")
+        assert [run.status for run in await t.runs(slow)] == ["completed"]
+
+    return scenario
+
+
+@case("rerun from a step")
+def rerun(w):
+    @w.function("f")
+    async def f(p):
+        found = [await p.run("a"), *await asyncio.gather(p.run("b"), p.run("c"))]
+        p.note("half")
+        return [*found, await p.run("d")]
+
+    async def scenario(t):
+        run = await t.start(f, id="r")
+        assert await run.result() == ["a", "b", "c", "d"]
+        again = [one for one in await t.runs(f) if one.id != run.id]
+        second = again[0] if again else await t.rerun(run.id, from_step="d")
+        assert await second.result() == ["a", "b", "c", "d"]
+
+    return scenario
+
+
+# ---------------------------------------------------------------- cancellation
+
+
+@case("cancel_on, while it sleeps")
+def cancelled_by_event(w):
+    @w.function("f", trigger="begin", cancel_on=durable.CancelOn("stop", match="data.order"))
+    async def f(p):
+        await p.run("a")
+        await p.step.sleep("long", "1d")
+        await p.run("never")
+
+    async def scenario(t):
+        await t.send([durable.Event("begin", {"order": n}, id=f"b{n}") for n in (1, 2)])
+        await until(t, "1:00")
+        await t.send(durable.Event("stop", {"order": 2}, id="s"))
+        await until(t, "23:00")
+        await t.advance("2h")
+        assert sorted(run.status for run in await t.runs(f)) == ["cancelled", "completed"]
+
+    return scenario
+
+
+@case("cancelled in a callback", shutdown_timeout="50ms")
+def cancelled_in_callback(w):
+    @w.function("f", on_cancel="interrupt")
+    async def f(p):
+        await p.run("a")
+        w.shared("busy").set()
+        await p.run("long", until=asyncio.Event())
+        await p.run("never")
+
+    async def scenario(t):
+        run = await t.start(f, id="r")
+        await run.refresh()
+        if not run.status.ended:
+            await w.shared("busy").wait()
+            await t.cancel(run.id)
+        with pytest.raises(durable.RunCancelled):
+            await run.result()
+
+    return scenario
+
+
+@case("time limits of runs", max_concurrency=1)
+def run_limits(w):
+    @w.function("slow", timeouts=durable.Timeouts(finish="1h"))
+    async def slow(p):
+        await p.run("a")
+        await p.step.sleep("long", "1d")
+
+    async def scenario(t):
+        run = await t.start(slow, id="r")
+        with pytest.raises(durable.RunCancelled):
+            await run.result()
+        await t.until_idle()
+        assert len(await t.runs(slow)) == 1
+
+    return scenario
