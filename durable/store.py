@@ -26,7 +26,8 @@ which waits it covers. Where several waits or runs are acted on at once, it is i
 fires, by whichever door, the run gets the engine's next number. An answer to an engine holds of each of its
 runs that got one since the last answer its state at the end of the call: the `Claim`, if that was not
 answered yet, or else `News` with all that is fired and not dropped, under the run's last number; in order
-of numbers. So no answer skips what an earlier call made known: `seen` is the greatest number received.
+of numbers. So no answer skips what an earlier call made known: `seen` is the greatest number received, or
+where an answer was lost, the greatest before it.
 
 A status is a function of the rest: final once the run is over; else `cancelled` as soon as it was cancelled;
 `running` while owned; `queued` with a turn; `waiting` without.

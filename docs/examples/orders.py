@@ -23,7 +23,7 @@ async def charge(order: dict) -> str:
 async def pack(order: dict) -> str:
     """Have the parcel packed, which takes a while."""
     print("pack ...", flush=True)
-    await asyncio.sleep(2)
+    await asyncio.sleep(1.5)
     print("packed", flush=True)
     return f"parcel for {order['order_id']}"
 
@@ -33,7 +33,7 @@ async def ask_for_review(order_id: str) -> None:
     print(f"ask for a review of {order_id}", flush=True)
 
 
-@durable.function("process-order", trigger="order/created", backoff=durable.Backoff("1s", jitter=0))
+@durable.function("process-order", trigger="order/created", backoff=durable.Backoff("500ms", jitter=0))
 async def process_order(ctx: durable.Context) -> dict:
     """What happens to one order."""
     order = await ctx.step.run("reserve", reserve, ctx.event.data["order_id"])
@@ -41,7 +41,7 @@ async def process_order(ctx: durable.Context) -> dict:
         ctx.step.run("charge", charge, order),
         ctx.step.run("pack", pack, order),
     )
-    await ctx.step.sleep("let-it-arrive", "3s")
+    await ctx.step.sleep("let-it-arrive", "1s")
     await ctx.step.run("ask-for-review", ask_for_review, order["order_id"])
     return {"receipt": receipt, "parcel": parcel}
 

@@ -14,21 +14,23 @@ from durable._core.expressions import compile_condition, index_key, prune
 from durable.records import Admission, Effect, Latch, NewEvent, Plan, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from durable._core.catalog import Blueprint, Cancel, Catalog
     from durable._core.expressions import Condition
-    from durable.records import Cursor, History, Memo, Parent
+    from durable.records import Commit, Cursor, History, Memo, Parent
 
 __all__ = [
     "INVOKED",
     "admission",
     "admission_of_tick",
     "condition_holds",
+    "due_times",
     "event_wait",
     "invocation",
     "plan",
     "repetition",
+    "written_due_times",
 ]
 
 INVOKED = "durable/function.invoked"
@@ -137,6 +139,24 @@ def _cancellation(number: int, cancel: Cancel, document: Mapping[str, Any], now:
         until=until,
         effect=Effect.CANCEL,
     )
+
+
+def due_times(admission: Admission, now: int) -> Iterator[int]:
+    """When something of an admission that was stored at `now` will happen by time alone (ms)."""
+    for one in admission.plans:
+        if one.due > now:
+            yield one.due
+        if one.start_timeout is not None:
+            yield one.start_timeout
+        yield from (wait.until for wait in one.waits if wait.until is not None)
+
+
+def written_due_times(commit: Commit, now: int) -> Iterator[int]:
+    """As `due_times`, of a commit."""
+    yield from (timer.due for timer in commit.timers)
+    yield from (wait.until for wait in commit.waits if wait.until is not None)
+    for one in commit.admit:
+        yield from due_times(one, now)
 
 
 # ---------------------------------------------------------------- waits

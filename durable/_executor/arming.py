@@ -83,7 +83,6 @@ def _fail(session: Session, pending: Pending, record: ErrorRecord) -> None:
 def _timer(session: Session, pending: Pending, timer: Timer) -> None:
     session.draft.timers.append(timer)
     session.armed.add(pending.ref)
-    session.host.due(timer.due)
     session.wait(pending)
     session.save()
 
@@ -91,8 +90,6 @@ def _timer(session: Session, pending: Pending, timer: Timer) -> None:
 def _register(session: Session, pending: Pending, wait: Wait) -> None:
     session.draft.waits.append(wait)
     session.armed.add(pending.ref)
-    if wait.until is not None:
-        session.host.due(wait.until)
     session.wait(pending)
     session.save()
 

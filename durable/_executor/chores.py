@@ -208,17 +208,22 @@ class Chores:
             while more:
                 more, _ = await service.store.bury(service.clock.now_ms(), dead)
 
+    async def say_alive(self) -> None:
+        """Send a heartbeat; an engine that learns that it was buried joins anew."""
+        service = self._service
+        try:
+            if not await service.store.extend(service.id):
+                await service.rejoin()
+        except StoreError as error:
+            _log.warning("no heartbeat could be sent: %s", error)
+
     async def _keep_alive(self) -> None:
         service = self._service
         while True:
             await asyncio.sleep(service.options.lease / 3000)
+            await self.say_alive()
             try:
-                if not await service.store.extend(service.id):
-                    _log.critical(
-                        "this engine was taken for dead, and its runs are others' now; leave it and enter anew"
-                    )
-                    return
                 await self.bury_the_dead()
-                service.worker.wake()
             except StoreError as error:
-                _log.warning("no heartbeat could be sent: %s", error)
+                _log.warning("the dead could not be looked for: %s", error)
+            service.worker.wake()

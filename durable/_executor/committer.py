@@ -54,8 +54,8 @@ class Landing(Protocol):
         """A batch was answered: its deliveries and the pools it woke."""
         ...
 
-    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer) -> None:
-        """One commit was answered."""
+    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer, now: int) -> None:
+        """One commit, written at `now`, was answered."""
         ...
 
 
@@ -64,7 +64,7 @@ class Committer:
 
     def __init__(self, store: Store, engine_id: str, clock: Clock, landing: Landing) -> None:
         self._store = store
-        self._engine_id = engine_id
+        self.engine_id = engine_id
         self._clock = clock
         self._landing = landing
         self._dirty: deque[Session] = deque()
@@ -112,14 +112,14 @@ class Committer:
             if not items:  # all that is dirty waits for what is under way
                 await self._all_told()
                 continue
-            answer = await self._write(items)
+            now, answer = await self._write(items)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
             self._landing_now += 1
             if self._dirty or self._verdicts:  # the next transaction is submitted before the news is told
-                self._loop.call_soon(self._land, sealed, answer, 0)
+                self._loop.call_soon(self._land, sealed, answer, now, 0)
             else:
-                self._land(sealed, answer, 0)
+                self._land(sealed, answer, now, 0)
             self.busy = False
             if self._landing_now > 1:  # the store answered without a pause: let others have the loop
                 await self._all_told()
@@ -145,28 +145,29 @@ class Committer:
             sealed.append((session, draft, commit))
         return sealed
 
-    async def _write(self, items: list[Any]) -> Committed:
+    async def _write(self, items: list[Any]) -> tuple[int, Committed]:
         pause = _RETRY_SECONDS
         while True:
             try:
-                return await self._store.commit(self._clock.now_ms(), self._engine_id, items)
+                now = self._clock.now_ms()
+                return now, await self._store.commit(now, self.engine_id, items)
             except StoreError as error:
                 _log.error("the store refuses to write (%s); trying again in %.2f s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
-    def _land(self, sealed: list[Sealed], answer: Committed, start: int) -> None:
+    def _land(self, sealed: list[Sealed], answer: Committed, now: int, start: int) -> None:
         if start == 0:
             self._landing.committed(answer)
         for number in range(start, min(start + SLICE, len(sealed))):
             session, draft, commit = sealed[number]
             try:
-                self._landing.landed(session, draft, commit, answer.answers[number])
+                self._landing.landed(session, draft, commit, answer.answers[number], now)
             except Exception as error:
                 _log.exception("run %s: the engine failed while it told of a commit", session.run_id)
                 session.crash(error)
         if start + SLICE < len(sealed):
-            self._loop.call_soon(self._land, sealed, answer, start + SLICE)
+            self._loop.call_soon(self._land, sealed, answer, now, start + SLICE)
             return
         self._landing_now -= 1
         if self._held:

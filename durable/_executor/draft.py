@@ -50,7 +50,8 @@ class Draft:
         self.signals += [(offset + number, pending) for number, pending in later.signals]
         self.forget = self.forget or later.forget
         self.attempt = self.attempt if later.attempt is None else later.attempt
-        self.then = later.then
+        if later.then is not STAY:
+            self.then = later.then
 
     def commit(self, run: str, gen: int, catalog: Catalog) -> Commit:
         """The record that passes the door."""

@@ -72,7 +72,6 @@ async def fail(session: Session, error: BaseException) -> None:
     draft.drop.extend(session.armed)
     draft.then = session.end = Park(None)
     session.rounds.stopped = True
-    session.host.due(verdict.due)
     session.save()
     return None
 

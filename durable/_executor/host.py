@@ -43,10 +43,6 @@ class Host(Protocol):
         """A parked run goes on by itself: a cancelled await, say."""
         ...
 
-    def due(self, ms: int) -> None:
-        """Something that was just written falls due at `ms`."""
-        ...
-
     async def call(self, op: Call, attempt: Attempt) -> Any:
         """Call a step's function once."""
         ...

@@ -63,7 +63,7 @@ class Intake:
         ulids: Ulids,
         *,
         request: Callable[[], Request | None],
-        admitted: Callable[[Admitted], None],
+        admitted: Callable[[Sequence[Admission], Admitted, int], None],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -225,12 +225,13 @@ class Intake:
         while True:
             catalog = self.catalog
             admissions = [letter(catalog) for parcel in parcels for letter in parcel.letters]
-            admitted = await self._store.admit(self._clock.now_ms(), admissions, self._request())
+            now = self._clock.now_ms()
+            admitted = await self._store.admit(now, admissions, self._request())
             # The check of the registry is the same for all: either all are outdated, or none is.
             if not any(isinstance(one, Outdated) for one in admitted.answers):
                 break
             await self.refresh()
-        self._admitted(admitted)
+        self._admitted(admissions, admitted, now)
         answers = iter(admitted.answers)
         for number, parcel in enumerate(parcels):
             if number and number % SLICE == 0:

@@ -7,6 +7,7 @@ step does, and may not know stores.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from durable._executor.draft import Pending, Phase
@@ -14,7 +15,7 @@ from durable._executor.quiet import Quiet
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from durable._core.journal import Journal, Key
 
@@ -52,6 +53,7 @@ class Rounds:
         self.quiet = Quiet(loop, self._on_quiet)
         self._journal = journal
         self._owed = 0
+        self._gathering = False
         self._begin = begin
         self._calm = calm
         self._checked = checked
@@ -105,8 +107,18 @@ class Rounds:
         self._deliver_done_if(calm=pending.lone or self.quiet.reached)
 
     def _deliver_done_if(self, *, calm: bool) -> None:
-        if calm and self.done and not self._owed:
+        if calm and self.done and not self._owed and not self._gathering:
             self._deliver_done()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is finished inside is delivered in one round."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            self._deliver_done_if(calm=self.quiet.reached or all(one.lone for one in self.done))
 
     # ------------------------------------------------------------ delivering
 
@@ -149,12 +161,11 @@ class Rounds:
             return
         self.live = True
         held, self.held = self.held, []
-        for pending in held:
-            if pending.phase is Phase.HELD:
-                self._begin(pending)
-        if self.done:
-            self._deliver_done()
-        else:
+        with self.together():
+            for pending in held:
+                if pending.phase is Phase.HELD:
+                    self._begin(pending)
+        if self.quiet.reached:
             self._calm()
 
     # ------------------------------------------------------------ what the run is waiting for

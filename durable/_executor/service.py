@@ -165,11 +165,27 @@ class Service:
             await self.store.register(self.clock.now_ms(), self.id, about)
         await self.intake.refresh()
 
+    async def rejoin(self) -> None:
+        """This engine was taken for dead (a machine that slept, say): go on as a new one.
+
+        Its runs are others' now, and were queued again; what it still writes under its old name is refused.
+        """
+        _log.warning(
+            "engine %s was taken for dead and its runs were queued again; it goes on as a new one", self.id
+        )
+        self.worker.lose_all()
+        self.id = self.worker.engine_id = self.intake.new_id()
+        self.worker.committer.engine_id = self.id
+        await self.store.join(self.clock.now_ms(), self.id)
+        await self._register()
+        self.worker.wake()
+
     async def _listen(self) -> None:
         """Other engines on the same store ring when they make work for this one."""
         while True:
             await self.store.wait_for_work(self.id)
             self.chores.has_peers()
+            await self.chores.say_alive()
             self.worker.wake()
 
     # ------------------------------------------------------------ leaving
@@ -246,12 +262,13 @@ class Service:
     def pulse(self) -> None:
         """Something has changed."""
         if self._pulsed is not None:
-            self._pulsed.set_result(None)
+            if not self._pulsed.done():  # whoever awaited it may have been cancelled
+                self._pulsed.set_result(None)
             self._pulsed = None
 
     def next_pulse(self) -> asyncio.Future[None]:
         """Resolves when something has changed."""
-        if self._pulsed is None:
+        if self._pulsed is None or self._pulsed.done():
             self._pulsed = self.loop.create_future()
         return self._pulsed
 

@@ -400,8 +400,12 @@ class Session:
 
     def restore(self, draft: Draft) -> None:
         """A commit was refused for no fault of the run: it is written again."""
+        if self.end is None:
+            draft.then = STAY  # whether it may still be parked is decided anew
+        self._resting = False
         self.outbox.restore(draft)
         self.host.committer.add(self)
+        self.park_if_idle()
 
     def _answered(self, pending: Pending, answer: AdmissionAnswer) -> None:
         """A signal was sent: whether somebody took it is known only now."""
@@ -446,12 +450,13 @@ class Session:
 
     def hear(self, fired: tuple[Fired, ...]) -> None:
         """Things that the run waited for are over."""
-        for one in fired:
-            pending = self.waiting.pop(one.ref, None)
-            if pending is not None and pending.phase is Phase.WAITING:
-                self._settle(pending, one)
-            elif one.ref in self.armed and one.ref not in self.draft.drop:  # it may be told twice
-                self.fired.setdefault(one.ref, one)
+        with self.rounds.together():
+            for one in fired:
+                pending = self.waiting.pop(one.ref, None)
+                if pending is not None and pending.phase is Phase.WAITING:
+                    self._settle(pending, one)
+                elif one.ref in self.armed and one.ref not in self.draft.drop:  # it may be told twice
+                    self.fired.setdefault(one.ref, one)
         self.park_if_idle()
 
     # ------------------------------------------------------------ stopping

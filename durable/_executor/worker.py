@@ -10,9 +10,10 @@ import asyncio
 import logging
 import warnings
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from durable._core.admission import condition_holds
+from durable._core.admission import condition_holds, due_times, written_due_times
 from durable._core.settling import document_of
 from durable._executor import callbacks, ending
 from durable._executor.committer import SLICE, Committer
@@ -32,7 +33,7 @@ from durable.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from random import Random
 
     from anyio import CapacityLimiter
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from durable.limits import Limits
     from durable.observers import Observers
     from durable.records import (
+        Admission,
         Candidate,
         Commit,
         CommitAnswer,
@@ -116,6 +118,7 @@ class Worker:
         self._wanted = asyncio.Event()
         self._asked = False
         self._store_due: int | None = None
+        self._due_meanwhile: int | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at: int | None = None
         self._asking = False
@@ -129,10 +132,14 @@ class Worker:
         self._asked = True
         self._wanted.set()
 
-    def due(self, ms: int) -> None:
-        """Something in the store falls due at `ms`."""
-        if self._store_due is None or ms < self._store_due:
-            self._store_due = ms
+    def due(self, times: Iterable[int]) -> None:
+        """Things in the store fall due at these times."""
+        soonest = min(times, default=None)
+        if soonest is None:
+            return
+        self._due_meanwhile = min(soonest, self._due_meanwhile or soonest)
+        if self._store_due is None or soonest < self._store_due:
+            self._store_due = soonest
             self._set_alarm()
 
     @property
@@ -211,8 +218,11 @@ class Worker:
         """Ask once; whether there is more to ask for."""
         now = self.clock.now_ms()
         free = 0 if self.draining else max(0, self._free())
+        self._due_meanwhile = None
         claimed = await self._store.claim(now, Request(self.engine_id, self._seen, self._pools, free))
-        self._store_due = claimed.next_due
+        # What was written while the claim was under way is not in its answer.
+        times = [due for due in (claimed.next_due, self._due_meanwhile) if due is not None]
+        self._store_due = min(times, default=None)
         self._take(claimed.deliveries)
         self._backlog = free == 0 or sum(isinstance(one, Claim) for one in claimed.deliveries) >= free
         if claimed.candidates:
@@ -225,8 +235,9 @@ class Worker:
 
     # ------------------------------------------------------------ deliveries
 
-    def admitted(self, answer: Admitted) -> None:
-        """What became of a batch of admissions."""
+    def admitted(self, admissions: Sequence[Admission], answer: Admitted, now: int) -> None:
+        """What became of a batch of admissions, stored at `now`."""
+        self.due(chain.from_iterable(due_times(one, now) for one in admissions))
         self._take(answer.deliveries)
         self._heard(answer.woke)
         self._consider(answer.answers)
@@ -325,6 +336,7 @@ class Worker:
 
     def _begin(self, claim: Claim) -> None:
         run = claim.history.run
+        self.due(timer.due for timer in claim.history.timers)
         session = Session(self, self._functions[run.function], claim.history)
         self.sessions[run.id] = session
         self.observers.run_started(run.id, run.function)
@@ -371,9 +383,11 @@ class Worker:
                 self._consider(one.admitted)
         self._pulse()
 
-    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer) -> None:
-        """One commit was answered."""
+    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer, now: int) -> None:
+        """One commit, written at `now`, was answered."""
         if answer.state is CommitState.OK:
+            if commit.timers or commit.waits or commit.admit:
+                self.due(written_due_times(commit, now))
             session.landed(draft, answer)
             self._went(session, commit)
         elif answer.state is CommitState.CANCELLED:
@@ -426,6 +440,15 @@ class Worker:
         if self._backlog:
             self.wake()
         self._pulse()
+
+    def lose_all(self) -> None:
+        """None of our runs is ours any more."""
+        for session in list(self.sessions.values()):
+            self._lose(session)
+        self._mail.clear()
+        self._coming.clear()
+        self._seen = 0
+        self._ahead.clear()
 
     def _lose(self, session: Session) -> None:
         self._forget(session)

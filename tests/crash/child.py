@@ -93,20 +93,28 @@ async def chains(world, db, *, runs, **_):
 
 
 def steps_of(world, seconds):
+    lasting = dict(zip("abc", seconds, strict=True))  # no arguments: they may differ from life to life
+
+    async def last(name):
+        return await world.step(name, lasting[name], name)
+
     @durable.function("steps")
     async def steps(ctx):
-        done = []
-        for name, long in zip("abc", seconds, strict=True):
-            done.append(await ctx.step.run(name, world.step, name, long, name))
-        return done
+        return [await ctx.step.run(name, last, name) for name in lasting]
 
     return steps
 
 
-async def serve(world, db, *, seconds, shutdown="5s", lease="60s", **_):
+@durable.function("other", trigger="other/wanted")
+async def other(ctx):
+    """What only some of the processes host."""
+
+
+async def serve(world, db, *, seconds, shutdown="5s", lease="60s", others=False, **_):
     """A worker process whose one run has three steps that take `seconds`; it writes when that has ended."""
     function = steps_of(world, seconds)
-    engine = durable.Engine(SQLiteStore(db), functions=[function], shutdown_timeout=shutdown, lease=lease)
+    functions = [function, other] if others else [function]
+    engine = durable.Engine(SQLiteStore(db), functions=functions, shutdown_timeout=shutdown, lease=lease)
 
     async def client():
         while True:
@@ -119,9 +127,16 @@ async def serve(world, db, *, seconds, shutdown="5s", lease="60s", **_):
         world.ledger.write("results", step=json.dumps(await run.result()))
 
     asking = asyncio.ensure_future(client())
+    asking.add_done_callback(failed)
     await engine.serve()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
+
+
+def failed(task):
+    """A client that fails says why in the log, where the test finds it."""
+    if not task.cancelled() and task.exception() is not None:
+        logging.getLogger("child").error("the client failed", exc_info=task.exception())
 
 
 def live(order):

@@ -472,7 +472,7 @@ def events(w):
     return scenario
 
 
-@case("wait_for_event: match, condition, any")
+@case("wait_for_event: match, condition, any", in_order=True)
 def waits(w):
     @w.function("f", trigger="begin")
     async def f(p):
@@ -633,8 +633,7 @@ def cancelled_in_callback(w):
     @w.function("f", on_cancel="interrupt")
     async def f(p):
         await p.run("a")
-        w.shared("busy").set()
-        await p.run("long", until=asyncio.Event())
+        await p.run("long", begun=w.shared("busy"), until=asyncio.Event())
         await p.run("never")
 
     async def scenario(t):

@@ -146,9 +146,10 @@ class Recorded:
         fails: int = 0,
         error: Callable[[], Exception] = lambda: ValueError("no"),
         thread: bool = False,
+        begun: asyncio.Event | None = None,
         until: asyncio.Event | None = None,
     ) -> Callable[[], Any]:
-        """Take `turns`, fail `fails` times, and return `value`; or wait for `until`."""
+        """Take `turns`, fail `fails` times, and return `value`; or set `begun`, and wait for `until`."""
 
         def effect(told: frozenset[Key] | None = None) -> Any:
             attempt = durable.current().attempt
@@ -163,6 +164,8 @@ class Recorded:
             told = frozenset(self._pass.told)
             if until is not None:
                 effect(told)
+                if begun is not None:
+                    begun.set()
                 await until.wait()
                 return value
             for _ in range(turns):

@@ -19,13 +19,10 @@ import pytest
 import durable
 from durable.demo.ledger import BEGIN, EFFECT, READY, read
 from durable_stores.sqlite import SQLiteStore
+from tests.crash.child import CHAIN, LEAF
 
 CHILD = Path(__file__).with_name("child.py")
-sys.path.insert(0, str(CHILD.parent))
-
-from child import CHAIN, LEAF  # noqa: E402 - it lies beside this file, and is a script
-
-PATIENCE = 20.0
+PATIENCE = 10.0
 
 
 def tell(text):
@@ -127,7 +124,7 @@ def results(entries):
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_repeated(nursery, seed):
     draw = random.Random(seed)
     runs, kills, began = 6, 0, time.monotonic()
-    while kills < 14:
+    while kills < 10:
         pid = nursery.start("chains", runs=runs)
         if draw.random() < 0.25:
             time.sleep(draw.uniform(0.0, 0.1))  # while it opens, recovers and registers
@@ -230,6 +227,23 @@ def test_a_living_engine_takes_over_from_one_that_dies(nursery):
     tell(f"taken over after {time.monotonic() - killed:.2f} s; lease 0.9 s")
 
 
+def test_an_engine_that_lives_is_not_taken_for_dead(nursery):
+    first = nursery.start("serve", seconds=[0, 2, 0], lease="400ms")
+    nursery.until(begun("b"))
+    second = nursery.start("serve", seconds=[0, 0, 0], lease="400ms", others=True)
+    nursery.until(lambda entries: sum(one.what == READY for one in entries) == 2)
+    asyncio.run(want_other(nursery))  # the second one hears that it is not alone, and looks for the dead
+    entries = nursery.until(has_results)
+    assert {one.pid for one in entries if one.what in (BEGIN, EFFECT)} == {first}
+    assert nursery.kill(first, signal.SIGTERM) == 0
+    assert nursery.kill(second, signal.SIGTERM) == 0
+
+
+async def want_other(nursery):
+    async with durable.Engine(SQLiteStore(str(nursery.place / "durable.db"))) as engine:
+        await engine.send(durable.Event("other/wanted"))
+
+
 async def steps_of_the_run(nursery):
     async with durable.Engine(SQLiteStore(str(nursery.place / "durable.db"))) as engine:
         (run,) = (await engine.runs()).items
@@ -314,7 +328,7 @@ def test_each_sequential_step_is_flushed_to_the_disk(tmp_path):
     trace = tmp_path / "trace"
     program = [sys.executable, "-c", TWENTY, tmp_path / "durable.db"]
     subprocess.run(
-        [strace, *"-f -e trace=fsync,fdatasync,write -o".split(), trace, *program],
+        [strace, "-f", "-e", "trace=fsync,fdatasync,write", "-o", trace, *program],
         check=True,
         stdout=subprocess.DEVNULL,
         timeout=60,

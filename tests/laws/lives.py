@@ -34,7 +34,7 @@ _HUNG = 8
 """So many quarters of a second without any progress are a hang."""
 _MOST_WRITES = 5000
 _EXPECTED = {
-    "refuse": ("was taken over by another engine",),
+    "refuse": ("was taken over by another engine", "was taken for dead"),
     "stop": ("is interrupted in a step",),
 }
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from durable._core.catalog import registration
-from durable.records import Commit, CommitState
+from durable.records import Commit, CommitState, New
 from tests.laws.interpreter import child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from durable.records import Committed, Verdict
+    from durable.records import CommitAnswer, Committed, Verdict
     from tests.laws.recorder import Book
 
 
@@ -39,8 +41,21 @@ class Witness(Passing):
         answer: Committed = await self._store.commit(now_ms, engine, items)
         for item, one in zip(items, answer.answers, strict=True):
             if isinstance(item, Commit) and one.state is CommitState.OK and item.run in self._book.runs:
-                self._book.runs[item.run].committed(item)
+                self._book.runs[item.run].committed(_answered(item, one))
         return answer
+
+
+def _answered(commit: Commit, answer: CommitAnswer) -> Commit:
+    """The commit as it was applied: whether somebody took a signal, the store has found out."""
+    taken = {
+        admission.memo: b"true" if isinstance(one, New) and one.taken else b"false"
+        for admission, one in zip(commit.admit, answer.admitted, strict=False)
+        if admission.memo is not None
+    }
+    if not taken:
+        return commit
+    memos = [evolve(one, value=taken.get(one.position, one.value)) for one in commit.memos]
+    return evolve(commit, memos=tuple(memos))
 
 
 class Weather(Passing):

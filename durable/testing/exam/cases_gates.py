@@ -31,9 +31,8 @@ from durable.store import LOOK_AHEAD
 from durable.testing.exam.stage import F, G, as_new, event, plan, staged
 
 if TYPE_CHECKING:
-    from durable.store import LOOK_AHEAD
     from durable.testing.exam.harness import Harness
-from durable.testing.exam.stage import Stage
+    from durable.testing.exam.stage import Stage
 
 DONE = End(RunStatus.COMPLETED)
 OWN = Slot("f:k", "own")
@@ -254,13 +253,11 @@ async def many_saturated_keys_are_passed_in_few_claims(harness: Harness) -> None
         ]
         await stage.admit(*many)
         await stage.start("other", due=stage.now)
-        for _ in range(10):
-            answer = await stage.claim(limit=1)
-            if answer.deliveries:
-                break
-            assert answer.more, "who stands behind them must be found"
-        claims = [d.history.run.id for d in answer.deliveries if isinstance(d, Claim)]
-        assert claims == ["other"]
+        answer, asked = await stage.claim(limit=1), 1
+        while answer.more and not answer.deliveries:
+            answer, asked = await stage.claim(limit=1), asked + 1
+        assert [d.history.run.id for d in answer.deliveries if isinstance(d, Claim)] == ["other"]
+        assert asked < 10
         assert not (await stage.claim()).more, "nobody is looked at twice for nothing"
         await stage.commit("r", then=DONE)
         assert await stage.claimed() == ["r0"], "the oldest"

@@ -29,6 +29,9 @@ GateKey = tuple[str, str]
 Ask = tuple[GateKey, "RuleName | None"]
 """What a job asks for: one of this gate, under this limit (``None``: there is one place)."""
 
+FORGET_MS: Final = 60_000
+"""So long is a throttle remembered that is as good as fresh: the clock may step back."""
+
 NEVER: Final = -1
 """Shut until somebody gives a place back."""
 
@@ -105,7 +108,12 @@ class Passage(Gate):
 
     def idle(self, now: int) -> bool:
         """See `Gate`."""
-        return self.tat is None or self.tat <= now * 1000
+        return self.tat is None or self.forget_at <= now
+
+    @property
+    def forget_at(self) -> int:
+        """When it is as good as fresh, and will be if the clock steps back a little."""
+        return (self.tat or 0) // 1000 + FORGET_MS
 
 
 @define(eq=False, weakref_slot=False)
@@ -158,7 +166,7 @@ class Gates:
 
     def __init__(self) -> None:
         self._by_key: dict[GateKey, Gate] = {}
-        self._fading: list[tuple[int, GateKey]] = []  # throttles that nobody asks for, by `tat`
+        self._fading: list[tuple[int, GateKey]] = []  # throttles that nobody asks for, by `forget_at`
         self._limits: dict[RuleName | None, Limit] = {None: Limit(Rule(1))}
 
     def limit(self, name: RuleName | None) -> Limit:
@@ -181,18 +189,18 @@ class Gates:
             return
         if gate.idle(now):
             self._by_key.pop(gate.key, None)
-        elif isinstance(gate, Passage) and gate.tat is not None and not gate.fades:
+        elif isinstance(gate, Passage) and not gate.fades:
             gate.fades = True
-            heappush(self._fading, (gate.tat, gate.key))
+            heappush(self._fading, (gate.forget_at, gate.key))
 
     def sweep(self, now: int) -> bool:
         """Forget up to `SWEEP_MAX` throttles that are as good as fresh; whether there are more."""
         fading = self._fading
         for _ in range(SWEEP_MAX):
-            if not fading or fading[0][0] > now * 1000:
+            if not fading or fading[0][0] > now:
                 return False
             gate = self._by_key.get(heappop(fading)[1])
             if isinstance(gate, Passage):
                 gate.fades = False
                 self.forget(gate, now)
-        return bool(fading) and fading[0][0] <= now * 1000
+        return bool(fading) and fading[0][0] <= now

@@ -15,9 +15,8 @@ from durable_stores.sqlite.work import Work
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
 
-    from durable.records import Fired
+    from durable.records import Fired, Parent
 
 __all__ = ["close_wait", "fire", "fired_by", "refuse_parents", "tell_parents", "what_came_of"]
 
@@ -96,15 +95,15 @@ def what_came_of(work: Work, child: Run) -> tuple[str, bytes | None]:
     return status, error if status == "failed" else output
 
 
-def refuse_parents(work: Work, parents: Iterable[tuple[str, str]], reason: str) -> None:
+def refuse_parents(work: Work, parents: tuple[Parent, ...], reason: str) -> None:
     """There will be no child: `reason` says why."""
-    for run, ref in sorted(parents):
+    for parent in sorted(parents, key=lambda parent: (parent.run, parent.ref)):
         row = work.sql.execute(
-            "SELECT 1 FROM waits WHERE run = ? AND ref = ? AND child IS NOT NULL", (run, ref)
+            "SELECT 1 FROM waits WHERE run = ? AND ref = ? AND child IS NOT NULL", (parent.run, parent.ref)
         ).fetchone()
         if row is not None:
-            close_wait(work, run, ref)
-            _hear_of_child(work, run, ref, "skipped", as_json(reason))
+            close_wait(work, parent.run, parent.ref)
+            _hear_of_child(work, parent.run, parent.ref, "skipped", as_json(reason))
 
 
 def as_json(reason: str) -> bytes:

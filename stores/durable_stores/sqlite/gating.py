@@ -6,12 +6,17 @@ arithmetic is `durable.gates`'. May not know lanes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
 from attrs import frozen
 
 from durable import gates
-from durable_stores.sqlite.run import Run
-from durable_stores.sqlite.work import Work
+
+if TYPE_CHECKING:
+    from durable.records import Slot, Throttle
+    from durable_stores.sqlite.run import Run
+    from durable_stores.sqlite.work import Work
 
 __all__ = [
     "Gated",
@@ -21,6 +26,8 @@ __all__ = [
     "pass_through",
     "shut_gate",
     "singleton_gate",
+    "slots_text",
+    "throttle_text",
     "turn_slots",
 ]
 
@@ -49,6 +56,16 @@ def gated(function: str, throttle: str, slots: str) -> Gated:
         tuple(orjson.loads(throttle)) if throttle else None,
         tuple((gate, rule) for gate, rule in orjson.loads(slots)) if slots else (),
     )
+
+
+def throttle_text(throttle: Throttle | None) -> str:
+    """A throttle as runs and lanes hold it."""
+    return "" if throttle is None else orjson.dumps([f"throttle:{throttle.gate}", throttle.rule]).decode()
+
+
+def slots_text(slots: tuple[Slot, ...]) -> str:
+    """Slots as runs and lanes hold them."""
+    return orjson.dumps([[f"slot:{slot.gate}", slot.rule] for slot in slots]).decode() if slots else ""
 
 
 def singleton_gate(key: str) -> str:
@@ -100,7 +117,8 @@ def pass_through(work: Work, wants: Gated) -> None:
         if rule is not None:
             _, tat = gates.throttle(_tat(work, gate), work.now, rule.limit, rule.period, rule.burst)
             work.sql.execute(
-                "INSERT INTO throttles (gate, tat_us) VALUES (?, ?) ON CONFLICT DO UPDATE SET tat_us = excluded.tat_us",
+                "INSERT INTO throttles (gate, tat_us) VALUES (?, ?) "
+                "ON CONFLICT DO UPDATE SET tat_us = excluded.tat_us",
                 (gate, tat),
             )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
 from durable.records import History, Waiting
 from durable_stores.sqlite.firing import fired_by
 from durable_stores.sqlite.rows import (
@@ -14,6 +12,7 @@ from durable_stores.sqlite.rows import (
     RECORD,
     TIMER,
     WAIT,
+    marks,
     memo_of,
     record_of,
     stored_event_of,
@@ -79,8 +78,8 @@ def timers_of(sql: sqlite3.Connection, run: str) -> tuple[Timer, ...]:
 
 
 _WAITING = f"""
-SELECT run, {WAIT} FROM waits WHERE event = ?1 AND (keyed = '' OR keyed IN (SELECT value FROM json_each(?2)))
-AND condition IS NOT NULL AND closed = 0 AND run > ?3 AND NOT EXISTS (
+SELECT run, {WAIT} FROM waits WHERE event = ? AND keyed IN ('', {{}})
+AND condition IS NOT NULL AND closed = 0 AND run > ? AND NOT EXISTS (
     SELECT 1 FROM candidates AS c WHERE c.run = waits.run AND c.ref = waits.ref AND c.matches = 1
 )
 ORDER BY run, ref
@@ -94,7 +93,7 @@ def waiting(sql: sqlite3.Connection, name: str, keys: Sequence[str], after: str,
     ).fetchone()
     page: list[tuple[str, ...]] = []
     more = False
-    for row in sql.execute(_WAITING, (name, orjson.dumps(list(keys)).decode(), after)):
+    for row in sql.execute(_WAITING.format(marks(keys)), (name, *keys, after)):
         if len(page) >= limit and row[0] != page[-1][0]:
             more = True
             break
@@ -119,8 +118,8 @@ def runs(sql: sqlite3.Connection, query: RunQuery) -> tuple[History, ...]:
             wanted.append(condition)
             values.append(value)
     if query.statuses:
-        wanted.append("status IN (SELECT value FROM json_each(?))")
-        values.append(orjson.dumps(sorted(query.statuses)).decode())
+        wanted.append(f"status IN ({marks(query.statuses)})")
+        values += sorted(query.statuses)
     if query.event_id is not None:
         seqs = "(SELECT seq FROM events WHERE events.id = ?)"
         wanted.append(f"(event IN {seqs} OR id IN (SELECT run FROM more_events WHERE event IN {seqs}))")  # noqa: S608

@@ -35,21 +35,30 @@ AND NOT EXISTS (SELECT 1 FROM candidates WHERE event = seq)
 AND NOT EXISTS (SELECT 1 FROM buffered WHERE event = seq), received < ?3
 FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2
 """
-_OUTLIVED = (
-    "DELETE FROM latches WHERE key IN (SELECT key FROM latches WHERE until <= ? LIMIT ?)",
-    "DELETE FROM accepted WHERE (name, id) IN (SELECT name, id FROM accepted WHERE until <= ? LIMIT ?)",
-    "DELETE FROM rates WHERE (key, number) IN (SELECT key, number FROM rates WHERE until <= ? LIMIT ?)",
-    "DELETE FROM throttles WHERE gate IN "
-    "(SELECT gate FROM throttles WHERE tat_us < ? * 1000 AND opens IS NULL LIMIT ?)",
-)
+_OUTLIVED = {
+    "latches": ("key", "until <= ?"),
+    "accepted": ("name, id", "until <= ?"),
+    "rates": ("key, number", "until <= ?"),
+    "throttles": ("gate", "tat_us < ? * 1000 AND opens IS NULL"),
+}
+"""What nothing depends on any more, by table: its key, and when that is so."""
 
 
 def sweep(work: Work, cutoffs: Cutoffs) -> bool:
     """Remove up to `SWEEP_MAX` of each sort; whether there is more."""
     more = [_runs(work, cutoffs.runs), _memos(work, cutoffs.steps), _events(work, cutoffs.events)]
-    for statement in _OUTLIVED:
-        work.sql.execute(statement, (work.now, SWEEP_MAX))
+    more += [_outlived(work, table, *which) for table, which in _OUTLIVED.items()]
     return any(more)
+
+
+def _outlived(work: Work, table: str, key: str, which: str) -> bool:
+    rows = work.sql.execute(
+        f"SELECT {key} FROM {table} WHERE {which} LIMIT ?",  # noqa: S608  # all of it constants
+        (work.now, SWEEP_MAX + 1),
+    ).fetchall()
+    is_key = " AND ".join(f"{column} = ?" for column in key.split(", "))
+    work.sql.executemany(f"DELETE FROM {table} WHERE {is_key}", rows[:SWEEP_MAX])  # noqa: S608
+    return len(rows) > SWEEP_MAX
 
 
 def _runs(work: Work, before: int) -> bool:

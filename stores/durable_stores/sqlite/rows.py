@@ -7,7 +7,7 @@ statements, so that it is readable in a shell and comes back byte by byte.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -28,6 +28,9 @@ from durable.records import (
     Wait,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 __all__ = [
     "ADD_EVENT",
     "ADD_MEMO",
@@ -40,6 +43,7 @@ __all__ = [
     "WAIT",
     "fired_of",
     "load_outcomes",
+    "marks",
     "memo_of",
     "memo_row",
     "record_of",
@@ -57,6 +61,12 @@ _STATE_OF = {word: state for state, word in _STATES.items()}
 _KIND_OF = {kind.value: kind for kind in StepKind}
 _EFFECT_OF = {effect.name.lower(): effect for effect in Effect}
 _CAUSE_OF = {cause.name.lower(): cause for cause in Cause}
+
+
+def marks(values: Collection[object]) -> str:
+    """Marks for so many values in a statement: `json_each` would cut texts off at a NUL."""
+    return ", ".join("?" * len(values)) or "NULL"
+
 
 # ---------------------------------------------------------------- events
 

@@ -14,38 +14,38 @@ __all__ = ["ADD_RUN", "LOAD_RUN", "LOAD_RUNS", "SAVE_END", "SAVE_RUN", "Run", "a
 
 @define(eq=False)
 class Run:
-    """The columns of a run that doors act on, in the order in which they are read."""
+    """The columns of a run that doors act on: first those that stay, and then from `status` on the others."""
 
     id: str
     function: str
-    status: str
+    created: int
+    due: int
+    priority: int
+    event: int
+    parent_run: str | None
+    parent_ref: str | None
+    throttle: str
+    slots: str
+    singleton: str | None
+    start_by: int | None
+    finish_in: int | None
+    origin: str | None
+    holder: str | None
+    status: str = ""
+    reason: str | None = None
     gen: int = 0
     owner: str | None = None
     affinity: str | None = None
     claim: int = 0
     news: int = 0
     fired: int = 0
+    tied: int = 0
     asked: int = 0
     placed: int = 0
     extra: int = 0
-    created: int = 0
-    due: int = 0
+    attempt: int = 0
     started: int | None = None
     ended: int | None = None
-    attempt: int = 0
-    priority: int = 0
-    event: int = 0
-    parent_run: str | None = None
-    parent_ref: str | None = None
-    throttle: str = ""
-    slots: str = ""
-    singleton: str | None = None
-    start_by: int | None = None
-    finish_in: int | None = None
-    tied: int = 0
-    reason: str | None = None
-    holder: str | None = None
-    origin: str | None = None
     cancelled: bool = field(init=False)
     queued: bool = field(init=False)
     result: tuple[bytes | None, bytes | None, str | None] | None = field(default=None, init=False)
@@ -90,20 +90,7 @@ class Run:
 
 
 _ALL = tuple(column.name for column in fields(Run) if column.init)
-_FIXED = {
-    "id",
-    "function",
-    "created",
-    "due",
-    "priority",
-    "event",
-    "parent_run",
-    "parent_ref",
-    "throttle",
-    "slots",
-}
-_FIXED |= {"singleton", "start_by", "finish_in", "holder", "origin"}
-_CHANGING = tuple(name for name in _ALL if name not in _FIXED)
+_CHANGING = _ALL[_ALL.index("status") :]
 
 _COLUMNS = ", ".join(_ALL)
 _CHANGES = ", ".join(f"{name} = ?" for name in _CHANGING)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
 from durable.records import Candidate, Cause
 from durable_stores.sqlite import candidates, runs
 from durable_stores.sqlite.firing import close_wait, fire, what_came_of
-from durable_stores.sqlite.rows import step_word
+from durable_stores.sqlite.rows import marks, step_word
 from durable_stores.sqlite.run import Run
 from durable_stores.sqlite.work import Work
 
@@ -33,8 +31,7 @@ _ADD_TIMEOUT = "INSERT OR REPLACE INTO jobs (no, run, kind, ref, due) VALUES (?,
 
 _MATCHING = """
 SELECT run, ref, CAST(condition AS BLOB), effect, registered FROM waits
-WHERE event = ?1 AND (keyed = '' OR keyed IN (SELECT value FROM json_each(?2))) AND registered < ?3
-AND closed = 0 ORDER BY run, ref
+WHERE event = ? AND keyed IN ('', {}) AND registered < ? AND closed = 0 ORDER BY run, ref
 """
 
 
@@ -121,9 +118,8 @@ def match_event(work: Work, event: StoredEvent, admission: Admission) -> list[Ca
     if work.sql.execute("SELECT 1 FROM waits WHERE event = ? LIMIT 1", (event.name,)).fetchone() is None:
         work.unheard.add(event.name)
         return []
-    rows = work.sql.execute(
-        _MATCHING, (event.name, orjson.dumps(admission.keys).decode(), event.seq)
-    ).fetchall()
+    matching = _MATCHING.format(marks(admission.keys))
+    rows = work.sql.execute(matching, (event.name, *admission.keys, event.seq)).fetchall()
     hits = {(hit.run, hit.ref) for hit in admission.hits}
     found: list[Candidate] = []
     for run, ref, condition, effect, registered in rows:
