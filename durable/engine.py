@@ -318,7 +318,7 @@ class Engine(Archive):
         if outcome.run is None:
             raise RunFailed(f"{blueprint.id!r} did not start: {outcome.reason}", run_id=run_id)
         run = Run(self, await self._read(outcome.run))
-        if outcome.verb is Verb.EXISTS and id is not None and encode(run.event.data) != encode(given):
+        if id is not None and outcome.run != run_id and encode(run.event.data) != encode(given):
             warnings.warn(
                 f"engine.start({blueprint.id!r}, id={id!r}): run {run.id} was started under this id with other "
                 "data; it is returned, and the data given now is ignored",

@@ -5,7 +5,8 @@ durable imports no store; a third party's store is found the same way as its own
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, cast
 
 from durable.durations import shown
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["store_at"]
 
 _GROUP = "durable.stores"
+
+
+@cache
+def _schemes() -> dict[str, EntryPoint]:
+    return {one.name: one for one in entry_points(group=_GROUP)}
 
 
 def store_at(where: object) -> Store:
@@ -42,7 +48,7 @@ def store_at(where: object) -> Store:
         raise ConfigError(
             f"store {shown(where)} is no URL: write 'memory://', 'sqlite:///file.db' or 'redis://host/0'"
         )
-    found = {one.name: one for one in entry_points(group=_GROUP)}
+    found = _schemes()
     entry = found.get(scheme)
     if entry is None:
         known = ", ".join(sorted(found)) or "none; is durable-engine installed?"

@@ -59,11 +59,9 @@ def invocation(
     run: str,
     *,
     parent: Parent | None = None,
-    start_id: str | None = None,
 ) -> Admission:
     """One run of one function, whatever its triggers say; all its other rules hold."""
-    once = () if start_id is None else (Latch(f"start {blueprint.key} {start_id}", _DAY_MS),)
-    made = plan(blueprint, run, document, ts=event.ts, now=now, parent=parent, once=once)
+    made = plan(blueprint, run, document, ts=event.ts, now=now, parent=parent)
     return Admission(event, (made,), catalog.version, catalog.index_keys(event.name, document))
 
 
@@ -102,14 +100,14 @@ def plan(
     ts: int,
     now: int,
     parent: Parent | None = None,
-    once: tuple[Latch, ...] = (),
 ) -> Plan:
     """The run that `blueprint` would like to have for an event."""
     due = max(now, ts)
+    once: tuple[Latch, ...] = ()
     if blueprint.idempotency is not None:
         key = blueprint.idempotency(document)
         if not key.off and not key.null:
-            once = (*once, Latch(f"idempotency {blueprint.key} {key.text}", _DAY_MS))
+            once = (Latch(f"idempotency {blueprint.key} {key.text}", _DAY_MS),)
     return Plan(
         blueprint.key,
         run,

@@ -116,10 +116,10 @@ class Committer:
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
             self._landing_now += 1
-            if self._dirty or self._verdicts:  # the next transaction is submitted before the news is told
-                self._loop.call_soon(self._land, sealed, answer, now, 0)
-            else:
+            if len(sealed) <= SLICE:
                 self._land(sealed, answer, now, 0)
+            else:  # the next transaction is submitted before the news is told
+                self._loop.call_soon(self._land, sealed, answer, now, 0)
             self.busy = False
             if self._landing_now > 1:  # the store answered without a pause: let others have the loop
                 await self._all_told()
@@ -133,7 +133,7 @@ class Committer:
         sealed: list[Sealed] = []
         while self._dirty and len(sealed) < BATCH:
             session = self._dirty.popleft()
-            if session.outbox.must_wait(session.gen):
+            if session.outbox.in_flight:
                 self._held.append(session)
                 continue
             try:

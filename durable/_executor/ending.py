@@ -165,10 +165,8 @@ async def unwind(session: Session) -> None:
             if root.done():
                 break
             await asyncio.sleep(0)
-    left = {one for one in session.tasks.alive if not one.done()}
-    left |= {
-        one.task for one in session.rounds.awaiting.values() if one.task is not None and not one.task.done()
-    }
+    left: set[asyncio.Future[Any]] = {one for one in session.tasks.alive if not one.done()}
+    left |= session.callbacks
     for task in left:
         task.cancel()
     if root is not None and not root.done():

@@ -155,15 +155,15 @@ class Intake:
                 f"the data for function {function!r} has {len(encoded):,} bytes; Limits.event_bytes allows "
                 f"{self._limits.event_bytes:,}"
             )
-        event = NewEvent(self.new_id(), INVOKED, now, encoded)
+        # With a start id the event is accepted once, and so is what it causes.
+        event_id = self.new_id() if start_id is None else f"{function} {start_id}"
+        event = NewEvent(event_id, INVOKED, now, encoded, once=start_id is not None)
         run = self.new_id()
         who = None if parent is None else Parent(*parent)
 
         def write(catalog: Catalog) -> Admission:
             blueprint = catalog.functions[function]
-            return invocation(
-                catalog, blueprint, event, _document(event), now, run, parent=who, start_id=start_id
-            )
+            return invocation(catalog, blueprint, event, _document(event), now, run, parent=who)
 
         return write, run, event
 

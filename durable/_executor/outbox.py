@@ -23,20 +23,19 @@ class Outbox:
     else the callbacks of a wide fan-out would wait for each other.
     """
 
-    __slots__ = ("_gen", "_landed", "_loop", "_sealed", "_waiting", "dirty", "draft")
+    __slots__ = ("_landed", "_loop", "_sealed", "_waiting", "dirty", "draft")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.draft = Draft()
         self.dirty = False
         self._loop = loop
         self._sealed = 0
-        self._gen = 0
         self._landed = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def in_flight(self) -> bool:
-        """Whether a commit is under way."""
+        """Whether a commit is under way: the next one waits, since this one may be refused and then goes first."""
         return self._landed < self._sealed
 
     @property
@@ -44,17 +43,12 @@ class Outbox:
         """Whether everything that was handed over is durable."""
         return not self.dirty and self._landed == self._sealed
 
-    def must_wait(self, gen: int) -> bool:
-        """Whether a commit of an earlier generation is under way: it may be refused, and then goes first."""
-        return self.in_flight and self._gen != gen
-
     def seal(self, run: str, gen: int, catalog: Catalog) -> tuple[Draft, Commit]:
         """Take the draft out, as a commit."""
         self.dirty = False
         commit = self.draft.commit(run, gen, catalog)
         draft, self.draft = self.draft, Draft()
         self._sealed += 1
-        self._gen = gen
         return draft, commit
 
     def restore(self, draft: Draft) -> None:

@@ -80,6 +80,7 @@ class Session:
             checked=self._within_limits,
         )
         self.active = 0
+        self.callbacks: set[asyncio.Task[Any]] = set()
         self.root: asyncio.Task[None] | None = None
         self.tasks = RunTasks(self.rounds.quiet.touch)
         self._spent = 0

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable.records import CommitState
 from durable.testing.engine import StubbedWorker
 
 if TYPE_CHECKING:
-    from durable._executor.draft import Draft
     from durable._executor.session import Session
-    from durable.records import Commit, CommitAnswer
+    from durable.records import Commit
 
 __all__ = ["ReplayingWorker"]
 
@@ -22,9 +20,9 @@ class ReplayingWorker(StubbedWorker):
     to be evicted at once: give the engine ``max_warm=0``.
     """
 
-    def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer) -> None:
-        """One commit was answered: if it has brought memos, the present pass is over."""
-        super().landed(session, draft, commit, answer)
+    def _went(self, session: Session, commit: Commit) -> None:
+        """A commit is durable: if it has brought memos, the present pass is over."""
+        super()._went(session, commit)
         going = session.end is None and not session.parked and not session.unwinding and not session.halted
-        if commit.memos and answer.state is CommitState.OK and going:
+        if commit.memos and going:
             session.halt()

@@ -109,7 +109,6 @@ class Weather(Passing):
 
     async def wait_for_work(self, engine: str) -> None:
         await self._store.wait_for_work(engine)
-        await asyncio.sleep(0)  # MASK
 
     async def commit(self, now_ms: int, engine: str, items: Sequence[Commit | Verdict]) -> Any:
         self.commits += 1

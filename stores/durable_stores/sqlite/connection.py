@@ -5,21 +5,16 @@ Knows how to open, lock and repeat, and what SQLite's errors mean to a person. M
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import contextlib
-import os
 import random
 import sqlite3
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import aiosqlite
-
 from durable.errors import StoreError
 from durable_stores.sqlite import schema
+from durable_stores.sqlite.thread import DatabaseThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,47 +45,28 @@ _REMEDY = {
     sqlite3.SQLITE_TOOBIG: "a value is larger than SQLite can hold",
 }
 
-_open: weakref.WeakSet[Database] = weakref.WeakSet()
-
 
 class Database:
-    """The file at `path`, opened by `open`, and one thread on which all of its transactions run."""
+    """The file at `path`, and one thread on which all of its transactions run."""
 
     def __init__(self, path: str, synchronous: str) -> None:
         self.path = path
         self._synchronous = synchronous
-        self._connection: aiosqlite.Connection | None = None
+        self._thread: DatabaseThread | None = None
         self._sql: sqlite3.Connection | None = None
-        self._pid = 0
 
     async def open(self) -> None:
         """Open the file, or make it."""
-        self._pid = os.getpid()
-        connection = aiosqlite.Connection(self._connect, 64)
-        # aiosqlite's thread is no daemon: one that was forgotten would keep the interpreter from ending.
-        connection._thread.daemon = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        await connection
-        self._connection = connection
-        _open.add(self)
+        thread = DatabaseThread(self._connect)
+        await thread.start()
+        self._thread = thread
 
     async def close(self) -> None:
         """Let go of the file; what was asked for before is done first."""
-        connection, self._connection, self._sql = self._connection, None, None
-        _open.discard(self)
-        if connection is None:
-            return
-        if os.getpid() == self._pid:
-            await connection.close()
-        else:
-            connection._connection = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-    def stop(self) -> None:
-        """End the thread at the interpreter's exit, if nobody closed the store."""
-        connection, self._connection = self._connection, None
-        if connection is not None and os.getpid() == self._pid:
-            with contextlib.suppress(RuntimeError):
-                connection.stop()
-            connection._thread.join(1.0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.close()
+        self._sql = None
 
     async def write(
         self, body: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
@@ -106,25 +82,21 @@ class Database:
                 then(result)
             return result
 
-        return await self._hop(whole)
+        return await self._open_thread().submit(whole)
 
     async def read(self, body: Callable[[sqlite3.Connection], T]) -> T:
         """Run `body` on one snapshot."""
-        return await self._hop(lambda: self._transaction("BEGIN", body))
+        return await self._open_thread().submit(lambda: self._transaction("BEGIN", body))
 
-    def _hop(self, body: Callable[[], T]) -> asyncio.Future[T]:
-        # A bare future on aiosqlite's queue: its own `_execute` is a coroutine, and two frames slower. All
-        # that is private of aiosqlite (pinned to 0.22) is used here and around the thread's life above.
-        if self._connection is None:
+    def _open_thread(self) -> DatabaseThread:
+        if self._thread is None:
             raise StoreError(f"The SQLite store at {self.path} is not open: `await store.open()` first.")
-        if os.getpid() != self._pid:
+        if not self._thread.is_ours:
             raise StoreError(
                 f"The SQLite store at {self.path} was opened in another process (before a fork): "
                 f"open a store of its own in each process."
             )
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._connection._tx.put_nowait((future, body))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        return future
+        return self._thread
 
     # ------------------------------------------------------------ on the thread
 
@@ -143,6 +115,8 @@ class Database:
                 raise
         except sqlite3.Error as error:
             raise self._translated(error) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise StoreError(f"SQLite store at {self.path}: a value cannot be stored: {error}.") from error
         return result
 
     def _connect(self) -> sqlite3.Connection:
@@ -250,11 +224,3 @@ def _mount_type(file: Path, mounts: str) -> str:
         if len(point) >= len(best) and file.is_relative_to(point):
             best, kind = point, fields[2]
     return kind
-
-
-def _stop_all() -> None:
-    for database in list(_open):
-        database.stop()
-
-
-atexit.register(_stop_all)

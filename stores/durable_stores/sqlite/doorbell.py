@@ -70,12 +70,10 @@ class Bells:
     def ring(self, engines: Iterable[str]) -> None:
         """Ring, without waiting: a bell that is full rings already, and one that is gone has no listener."""
         for engine in engines:
-            if self._hand is None:
-                if not hasattr(socket, "AF_UNIX"):
-                    return
-                self._hand = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._hand.setblocking(False)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AttributeError):
+                if self._hand is None:
+                    self._hand = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                    self._hand.setblocking(False)
                 self._hand.sendto(b"!", self._path(engine))
 
     async def wait(self, engine: str) -> None:

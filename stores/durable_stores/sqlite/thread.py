@@ -1,0 +1,78 @@
+"""The thread on which SQLite is spoken to: aiosqlite's, used as a queue of functions.
+
+The only module that knows aiosqlite, and what is private of it (pinned to 0.22): its own way in is a
+coroutine for each statement, which costs a task's worth more for each transaction. May not know SQL.
+"""
+
+# ruff: noqa: SLF001  # this is the module in which it is allowed
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiosqlite
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+__all__ = ["DatabaseThread"]
+
+T = TypeVar("T")
+
+_started: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
+
+
+class DatabaseThread:
+    """A connection that `connect` makes, and the thread to which it belongs."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connection = aiosqlite.Connection(connect, 64)
+        self._private: Any = self._connection
+        self._pid = os.getpid()
+        # aiosqlite's thread is no daemon: one that was forgotten would keep the interpreter from ending.
+        self._private._thread.daemon = True
+
+    async def start(self) -> None:
+        """Start the thread and connect; what `connect` raises is raised here, and the thread ends."""
+        await self._connection
+        _started.add(self)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it runs in this process: it does not after a fork."""
+        return os.getpid() == self._pid
+
+    def submit(self, body: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `body` on the thread, after what was submitted before; it runs even if the future is cancelled."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._private._tx.put_nowait((future, body))
+        return future
+
+    async def close(self) -> None:
+        """Close the connection when all that was submitted is done, and end the thread."""
+        _started.discard(self)
+        if self.is_ours:
+            await self._connection.close()
+        else:
+            self._private._connection = None  # a copy, whose thread does not exist: nothing is to be closed
+
+    def stop(self) -> None:
+        """End the thread at the interpreter's exit, if nobody has closed it."""
+        if self.is_ours:
+            with contextlib.suppress(RuntimeError):
+                self._private.stop()
+            self._private._thread.join(1.0)
+
+
+def _stop_all() -> None:
+    for thread in list(_started):
+        thread.stop()
+
+
+atexit.register(_stop_all)
