@@ -95,9 +95,9 @@ class Archive(ABC):
         query = run_query(key, status, event_id, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Run]:
-            found = await self._store.runs(evolve(query, before=before))
-            more = found[-1].run.id if len(found) == query.limit else None
-            return Page([Run(self, one) for one in found], more)
+            found = await self._store.runs(evolve(query, before=before, limit=limit + 1))
+            more = found[limit - 1].run.id if len(found) > limit else None
+            return Page([Run(self, one) for one in found[:limit]], more)
 
         return Listing(fetch, cursor)
 
@@ -115,8 +115,8 @@ class Archive(ABC):
 
         async def fetch(before: str | None) -> Page[Event[Any]]:
             place = None if before is None else position(before)
-            found = await self._store.events(evolve(query, before=place))
-            more = str(found[-1].seq) if len(found) == query.limit else None
-            return Page([event_of(one) for one in found], more)
+            found = await self._store.events(evolve(query, before=place, limit=limit + 1))
+            more = str(found[limit - 1].seq) if len(found) > limit else None
+            return Page([event_of(one) for one in found[:limit]], more)
 
         return Listing(fetch, cursor)

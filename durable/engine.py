@@ -22,11 +22,11 @@ from durable._executor.service import Options, Service
 from durable._executor.worker import Worker
 from durable.archive import Archive, Named
 from durable.clock import SystemClock
-from durable.codec import PLAIN, encode
+from durable.codec import PLAIN, decode, encode
 from durable.durations import shown, to_ms, to_point_ms
 from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
 from durable.functions import Function
-from durable.hosting import at_least, event_list, hosted, name_of, run_query
+from durable.hosting import at_least, event_list, hosted, instance, name_of, observing, run_query
 from durable.ids import Ulids
 from durable.limits import Limits, Retention
 from durable.observers import Observer, Observers
@@ -113,6 +113,8 @@ class Engine(Archive):
     ) -> None:
         if not isinstance(app, str) or not app or "/" in app:
             raise ConfigError(f"Engine(app): a non-empty name without '/', got {shown(app)}")
+        if version is not None:
+            name_of("Engine(version)", version)
         self.app = app
         self._store = store_at(
             os.environ.get("DURABLE_STORE", "sqlite:///durable.db") if store is None else store
@@ -121,12 +123,12 @@ class Engine(Archive):
             app,
             version,
             hosted(app, functions),
-            limits or Limits(),
-            retention or Retention(),
-            Observers(observers),
+            instance("Engine(limits)", limits, Limits),
+            instance("Engine(retention)", retention, Retention),
+            Observers(observing(observers)),
             at_least("Engine(max_concurrency)", max_concurrency, 1),
             at_least("Engine(max_threads)", max_threads, 1),
-            to_ms(lease, what="Engine(lease)"),
+            at_least("Engine(lease) in ms", to_ms(lease, what="Engine(lease)"), 1),
             to_ms(warm_for, what="Engine(warm_for)"),
             at_least("Engine(max_warm)", max_warm, 0),
             to_ms(shutdown_timeout, what="Engine(shutdown_timeout)"),
@@ -318,7 +320,7 @@ class Engine(Archive):
         if outcome.run is None:
             raise RunFailed(f"{blueprint.id!r} did not start: {outcome.reason}", run_id=run_id)
         run = Run(self, await self._read(outcome.run))
-        if id is not None and outcome.run != run_id and encode(run.event.data) != encode(given):
+        if id is not None and outcome.run != run_id and run.event.data != decode(encode(given)):
             warnings.warn(
                 f"engine.start({blueprint.id!r}, id={id!r}): run {run.id} was started under this id with other "
                 "data; it is returned, and the data given now is ignored",

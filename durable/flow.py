@@ -10,7 +10,7 @@ from typing import cast
 
 import attrs
 
-from durable.durations import Duration, PointInTime, shown, to_ms
+from durable.durations import Duration, PointInTime, point_or_duration_ms, shown, to_ms
 from durable.errors import ConfigError
 
 __all__ = ["CancelOn", "Timeouts"]
@@ -41,6 +41,8 @@ class CancelOn:
             raise ConfigError(f"CancelOn.event must be the exact name of an event, got {shown(name)}")
         if self.if_ is not None and self.match is not None:
             raise ConfigError(f"CancelOn({shown(name)}): give either if_ or match, not both")
+        if self.timeout is not None:
+            point_or_duration_ms(self.timeout, 0, what=f"CancelOn({shown(name)}): timeout")
 
 
 @attrs.frozen

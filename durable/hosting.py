@@ -5,18 +5,31 @@ Duty: errors that name the argument, the value and the remedy. It may not know t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from durable.durations import PointInTime, shown, to_point_ms
 from durable.errors import ConfigError
 from durable.events import Event
 from durable.functions import Function
+from durable.observers import Observer
 from durable.records import EventQuery, RunQuery, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["at_least", "event_list", "event_query", "hosted", "name_of", "position", "run_query"]
+__all__ = [
+    "at_least",
+    "event_list",
+    "event_query",
+    "hosted",
+    "instance",
+    "name_of",
+    "observing",
+    "position",
+    "run_query",
+]
+
+T = TypeVar("T")
 
 
 def hosted(app: str, functions: Sequence[Function[Any]]) -> dict[str, Function[Any]]:
@@ -45,6 +58,23 @@ def at_least(what: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{what} must be a whole number, {least} or more, got {shown(value)}")
     return value
+
+
+def instance(what: str, value: object, wanted: type[T]) -> T:
+    """A value of this class; ``None`` is its default."""
+    if value is None:
+        return wanted()
+    if not isinstance(value, wanted):
+        raise ConfigError(f"{what} must be a durable.{wanted.__name__}(...), got {shown(value)}")
+    return value
+
+
+def observing(observers: Sequence[Observer]) -> tuple[Observer, ...]:
+    """Observers, checked."""
+    for one in observers:
+        if not isinstance(cast("object", one), Observer):
+            raise ConfigError(f"Engine(observers): a list of durable.Observer objects, got {shown(one)}")
+    return tuple(observers)
 
 
 def event_list(what: str, given: object) -> list[Event[Any]]:

@@ -17,14 +17,14 @@ from durable.durations import from_ms
 from durable.errors import RunCancelled, RunFailed
 from durable.events import Event
 from durable.failures import ErrorRecord
-from durable.records import MemoState, RunStatus
+from durable.records import History, MemoState, RunStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from durable.codec import Decoder
     from durable.durations import Duration
-    from durable.records import End, History, Memo, StoredEvent
+    from durable.records import Memo, RunRecord, StoredEvent
 
 __all__ = ["Listing", "Page", "Run", "StepRecord", "event_of"]
 
@@ -70,12 +70,11 @@ class Run:
     function is hosted here, and is JSON elsewhere.
     """
 
-    __slots__ = ("_end", "_history", "_keeper")
+    __slots__ = ("_history", "_keeper")
 
     def __init__(self, keeper: RunKeeper, history: History) -> None:
         self._keeper = keeper
         self._history = history
-        self._end: End | None = None  # what was told of its end, and not read back
 
     def __repr__(self) -> str:
         return f"<durable.Run {self.id} of {self.function_id!r}: {self.status}>"
@@ -100,7 +99,7 @@ class Run:
     @property
     def status(self) -> RunStatus:
         """Where it stands."""
-        return self._history.run.status if self._end is None else self._end.status
+        return self._history.run.status
 
     @property
     def event(self) -> Event[Any]:
@@ -115,7 +114,7 @@ class Run:
     @property
     def output(self) -> Any:
         """What the handler returned; ``None`` until it has."""
-        output = self._history.run.output if self._end is None else self._end.output
+        output = self._history.run.output
         if output is None:
             return None
         decoder = self._keeper._decoder(self._history.run.function)  # noqa: SLF001 - a handle's own engine
@@ -124,7 +123,7 @@ class Run:
     @property
     def error(self) -> ErrorRecord | None:
         """Why it failed: `name`, `message`, `stack`, `step_id`."""
-        error = self._history.run.error if self._end is None else self._end.error
+        error = self._history.run.error
         return None if error is None else ErrorRecord.decode(error)
 
     @property
@@ -198,14 +197,13 @@ class Run:
 
     # ------------------------------------------------------------ what it does
 
-    def ended(self, end: End) -> None:
+    def ended(self, record: RunRecord) -> None:
         """Take note of the end, of which the engine was told."""
-        self._end = end
+        self._history = History(record, self._history.events)
 
     async def refresh(self) -> Run:
         """Read it again, in place."""
         self._history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
-        self._end = None
         return self
 
     async def result(self, timeout: Duration | None = None) -> Any:

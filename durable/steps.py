@@ -84,8 +84,10 @@ class Steps:
         Example:
             >>> await ctx.step.options(retries=10, timeout="5s").run("charge", charge, order)
         """
-        if retries is not None and (isinstance(retries, bool) or not 0 <= retries <= 20):
+        if retries is not None and (type(retries) is not int or not 0 <= retries <= 20):
             raise ConfigError(f"step.options(retries={retries!r}): retries must be a whole number, 0..20")
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise ConfigError(f"step.options(backoff={backoff!r}): backoff must be a durable.Backoff(...)")
         limit = None if timeout is None else to_ms(timeout, what="step.options(timeout)")
         if limit == 0:
             raise ConfigError("step.options(timeout): an attempt needs more than no time")
@@ -204,7 +206,10 @@ class Steps:
             raise ConfigError(f"{where}: give either if_ or match, not both")
         condition = None
         if match is not None:
-            condition = compile_match(match)
+            try:
+                condition = compile_match(match)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: match: {error}") from None
         elif if_ is not None:
             condition = compile_condition(if_, roots=_WAIT_ROOTS)
         back: str | int | None = since if since is None else "run"
@@ -240,7 +245,7 @@ class Steps:
 
     async def send_event(self, id: str, event: Event[Any] | Sequence[Event[Any]]) -> list[str]:
         """Send events, exactly once however often the run is replayed; returns their ids."""
-        events = [event] if isinstance(event, Event) else list(event)
+        events: list[Any] = list(event) if isinstance(event, list | tuple) else [event]
         for one in events:
             if not isinstance(one, Event):
                 raise ConfigError(

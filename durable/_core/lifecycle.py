@@ -22,13 +22,21 @@ from durable.errors import (
     StepError,
 )
 from durable.failures import ErrorRecord, error_record
-from durable.records import RunStatus
+from durable.records import RunRecord, RunStatus
 
 if TYPE_CHECKING:
-    from durable.records import StoredEvent
+    from durable.records import End, StoredEvent
     from durable.retries import RetryDelays
 
-__all__ = ["Failure", "Retry", "after_handler_failure", "after_step_failure", "internal_events", "split_key"]
+__all__ = [
+    "Failure",
+    "Retry",
+    "after_handler_failure",
+    "after_step_failure",
+    "ended_record",
+    "internal_events",
+    "split_key",
+]
 
 _LONGEST_WAIT_MS = 366 * 24 * 3600 * 1000
 
@@ -121,6 +129,28 @@ FINISHED = "durable/function.finished"
 FAILED = "durable/function.failed"
 CANCELLED = "durable/function.cancelled"
 _SILENT_AFTER = frozenset({FINISHED, FAILED, CANCELLED})
+
+
+def ended_record(run: RunRecord, end: End, attempt: int, now: int) -> RunRecord:
+    """A run's record with its end, without reading it back."""
+    return RunRecord(
+        run.id,
+        run.function,
+        end.status,
+        run.gen,
+        run.created,
+        run.due,
+        run.started,
+        run.ended if end.status is RunStatus.CANCELLED else now,
+        attempt,
+        run.parent,
+        end.output,
+        end.error,
+        run.reason,
+        run.holder,
+        run.origin,
+        end.unmet,
+    )
 
 
 def split_key(function: str) -> tuple[str, str]:

@@ -115,6 +115,8 @@ async def _attempt(session: Session, pending: Pending) -> tuple[bytes, Any]:
             )
         if session.halted and not session.active:
             session.host.loop.call_soon(session.let_go)
+        if session.cancelled and not session.unwinding:
+            await session.host.loop.create_future()  # what came out is dropped: until it is let go of
     if attempt.nested is not None and session.failure is not None:
         raise session.failure
     return store_form(op, value, session.limits)

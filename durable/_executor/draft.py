@@ -39,6 +39,12 @@ class Draft:
         self.attempt: int | None = None
         self.then: Then = STAY
 
+    def forget_ref(self, ref: str) -> None:
+        """The step of that name is given up: what is not written of it need not be."""
+        self.timers = [one for one in self.timers if one.ref != ref]
+        self.waits = [one for one in self.waits if one.ref != ref]
+        self.drop.append(ref)
+
     def extend(self, later: Draft) -> None:
         """Put what has come later behind what is here."""
         offset = len(self.letters)

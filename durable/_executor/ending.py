@@ -69,7 +69,6 @@ async def fail(session: Session, error: BaseException) -> None:
     draft.forget = True
     draft.attempt = session.attempt + 1
     draft.timers.append(Timer("", verdict.due, attempt=draft.attempt, error=verdict.record.encode()))
-    draft.drop.extend(session.armed)
     draft.then = session.end = Park(None)
     session.rounds.stopped = True
     session.save()

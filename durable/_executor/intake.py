@@ -16,7 +16,8 @@ from durable._core.admission import INVOKED, admission, invocation, repetition
 from durable._core.catalog import Catalog
 from durable._core.rerun import kept_memos
 from durable.codec import encode
-from durable.errors import EventTooLarge, StoreError
+from durable.durations import shown
+from durable.errors import EventRejected, EventTooLarge, SerializationError, StoreError
 from durable.events import check_sendable
 from durable.records import Admission, Duplicate, New, NewEvent, Outdated, Parent, Request
 
@@ -145,11 +146,18 @@ class Intake:
         """How one run of `function` (its key) is started; the id that it gets if it is a new one; its event.
 
         Raises:
-            SerializationError: `data` is not JSON.
+            EventRejected: `data` is no JSON object.
             EventTooLarge: It is larger than `Limits.event_bytes`.
         """
         now = self._clock.now_ms()
-        encoded = encode(data, what=f"the data for function {function!r}")
+        try:
+            encoded = encode(data, what=f"the data for function {function!r}")
+        except SerializationError as error:
+            raise EventRejected(str(error)) from error
+        if not encoded.startswith(b"{"):
+            raise EventRejected(
+                f"the data for function {function!r} must be a JSON object, got {shown(data)}"
+            )
         if len(encoded) > self._limits.event_bytes:
             raise EventTooLarge(
                 f"the data for function {function!r} has {len(encoded):,} bytes; Limits.event_bytes allows "

@@ -21,7 +21,6 @@ from durable._executor.driver import TaskFactory
 from durable._executor.intake import Intake
 from durable._executor.worker import Worker
 from durable.errors import DurableWarning, StoreError
-from durable.records import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from durable.ids import Ulids
     from durable.limits import Limits, Retention
     from durable.observers import Observers
-    from durable.records import Cancellation, Then
+    from durable.records import Cancellation, RunRecord
     from durable.runs import Run
     from durable.store import Store
 
@@ -98,8 +97,8 @@ class Service:
         self.id = ulids.new(clock.now_ms())
         self.tasks: list[asyncio.Task[None]] = []
         self.hurried = False
-        self._watchers: dict[str, list[asyncio.Future[End]]] = {}
-        self._recent: dict[str, End] = {}
+        self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
+        self._recent: dict[str, RunRecord] = {}
         self._pulsed: asyncio.Future[None] | None = None
         self.worker = worker(
             engine,
@@ -274,9 +273,9 @@ class Service:
 
     # ------------------------------------------------------------ ends of runs
 
-    def watch(self, run_id: str) -> tuple[asyncio.Future[End], Callable[[], None]]:
+    def watch(self, run_id: str) -> tuple[asyncio.Future[RunRecord], Callable[[], None]]:
         """Resolves with the end of a run that executes here; and how to stop watching."""
-        watcher: asyncio.Future[End] = self.loop.create_future()
+        watcher: asyncio.Future[RunRecord] = self.loop.create_future()
         if run_id in self._recent:
             watcher.set_result(self._recent[run_id])
             return watcher, lambda: None
@@ -318,13 +317,12 @@ class Service:
         self.worker.wake()
         return states
 
-    def _run_ended(self, run_id: str, then: Then) -> None:
-        assert isinstance(then, End)
+    def _run_ended(self, record: RunRecord) -> None:
         self.chores.ended += 1
-        self._recent[run_id] = then
+        self._recent[record.id] = record
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
-        for watcher in self._watchers.pop(run_id, ()):
+        for watcher in self._watchers.pop(record.id, ()):
             if not watcher.done():
-                watcher.set_result(then)
+                watcher.set_result(record)
         self.pulse()

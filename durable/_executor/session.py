@@ -70,6 +70,9 @@ class Session:
         self.fired: dict[str, Fired] = {one.ref: one for one in history.fired}
         self.armed = {one.ref for one in history.timers if one.effect is Effect.RESUME}
         self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
+        self._began = {one.ref: one.started for one in history.timers if one.started}
+        self._began |= {one.ref: one.started for one in history.waits if one.started}
+        self._began |= {one.ref: one.started for one in history.fired if one.started}
         self.waiting: dict[str, Pending] = {}
         self.rounds = Rounds(
             host.loop,
@@ -195,14 +198,23 @@ class Session:
         entry = self.journal.meet(key, op.kind)
         if key[1] and task is not self.root:
             self._notice_repetition(key)
-        if entry is None and self.journal.steps >= self.limits.steps:
+        if entry is None and self._steps() >= self.limits.steps:
             self.failure = LimitError(
-                f"the run has {self.journal.steps:,} steps; Limits.steps allows {self.limits.steps:,}"
+                f"the run has {self.limits.steps:,} steps, and Limits.steps allows no more"
             )
             raise self.failure
         self._spent += 1
         lone = task is self.root and not self.tasks.alive and not self.rounds.awaiting
         return key, entry, lone
+
+    def _steps(self) -> int:
+        """How many steps the run has, those included that are under way."""
+        under_way = self.rounds.awaiting
+        if self.journal.steps + len(under_way) < self.limits.steps:
+            return self.journal.steps
+        return self.journal.steps + sum(
+            one.result is None and one.entry is None for one in under_way.values()
+        )
 
     def _notice_repetition(self, key: Key) -> None:
         """Warn of ids that parallel branches share: they are told apart by call order only (SEMANTICS 7)."""
@@ -334,6 +346,7 @@ class Session:
 
     def _begin(self, pending: Pending) -> None:
         """Start a fresh step: its callback, or its timer or wait."""
+        pending.started = self._began.get(pending.ref, pending.started)
         fired = self.fired.pop(pending.ref, None)
         if fired is not None:
             self._settle(pending, fired)
@@ -355,7 +368,6 @@ class Session:
         if isinstance(pending.op, ops.Call):
             if fired.timer is not None:
                 pending.attempt = fired.timer.attempt
-                pending.started = fired.timer.started or pending.started
             calling.beside(self, pending)
             return
         state, value = settle(pending.op, fired)
@@ -372,7 +384,7 @@ class Session:
         state = MemoState.LATE if before is Phase.DELIVERED else MemoState.WITHDRAWN
         self.draft.memos.append(self.journal.record(pending.key, pending.op.kind, state))
         if before in (Phase.WAITING, Phase.HELD, Phase.ACTIVE):
-            self.draft.drop.append(pending.ref)
+            self.draft.forget_ref(pending.ref)
             self.armed.discard(pending.ref)
             self.fired.pop(pending.ref, None)
         self.save()
@@ -458,7 +470,13 @@ class Session:
                     self._settle(pending, one)
                 elif one.ref in self.armed and one.ref not in self.draft.drop:  # it may be told twice
                     self.fired.setdefault(one.ref, one)
+                elif one.ref not in self.fired and not self._awaits(one.ref):
+                    self.draft.drop.append(one.ref)  # of a step that was given up
+                    self.save()
         self.park_if_idle()
+
+    def _awaits(self, ref: str) -> bool:
+        return any(pending.ref == ref for pending in self.rounds.awaiting.values())
 
     # ------------------------------------------------------------ stopping
 

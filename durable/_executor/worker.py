@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from durable._core.admission import condition_holds, due_times, written_due_times
+from durable._core.lifecycle import ended_record
 from durable._core.settling import document_of
 from durable._executor import callbacks, ending
 from durable._executor.committer import SLICE, Committer
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         CommitAnswer,
         Committed,
         Delivery,
+        RunRecord,
         Then,
     )
     from durable.store import Store
@@ -86,7 +88,7 @@ class Worker:
         warm_for: int,
         max_warm: int,
         strict: bool,
-        ended: Callable[[str, Then], None],
+        ended: Callable[[RunRecord], None],
         pulse: Callable[[], None],
     ) -> None:
         self.engine = engine
@@ -388,6 +390,8 @@ class Worker:
         if answer.state is CommitState.OK:
             if commit.timers or commit.waits or commit.admit:
                 self.due(written_due_times(commit, now))
+                if any(one.since_seq is not None or one.since_ms is not None for one in commit.waits):
+                    self.wake()  # stored events are candidates: a claim hands them out
             session.landed(draft, answer)
             self._went(session, commit)
         elif answer.state is CommitState.CANCELLED:
@@ -428,7 +432,7 @@ class Worker:
         self._forget(session)
         if isinstance(then, End):
             self.observers.run_ended(session.run_id, session.history.run.function, then.status)
-            self._ended(session.run_id, then)
+            self._ended(ended_record(session.history.run, then, session.attempt, self.clock.now_ms()))
         self._place_is_free()
 
     def _forget(self, session: Session) -> None:

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     Scenario = Callable[[TestEngine], Awaitable[Any]]
     Where = str | Store | Callable[[], str | Store]
 
-__all__ = ["CrashingStore", "Death", "Moment", "Witness", "crash_points", "kill", "live_on"]
+__all__ = ["NEVER_LATE", "CrashingStore", "Death", "Moment", "Witness", "crash_points", "kill", "live_on"]
 
 _WRITES = frozenset({"admit", "claim", "commit", "cancel", "join", "register", "bury", "pause"})
 
 _ALL_WRITES = _WRITES | {"leave", "sweep", "extend"}
 
-_NEVER_LATE = frozenset({"join", "leave", "bury", "sweep", "extend"})
+NEVER_LATE = frozenset({"join", "leave", "bury", "sweep", "extend"})
 """Writes that say nothing of runs: what comes of them after their engine's death is not looked at."""
 
 _MOST_LIVES = 50
@@ -116,6 +116,7 @@ class CrashingStore:
         self._dying = dying
         self._taken = taken
         self._held: Callable[[], Awaitable[Any]] | None = None
+        self.opened = 0
         self.writes = 0
         self.last = ""
         self.died = asyncio.Event()
@@ -129,12 +130,14 @@ class CrashingStore:
             if self.died.is_set():
                 return await self._never(name)
             if name not in self._counted:
-                return await method(*args, **kwargs)
+                answer = await method(*args, **kwargs)
+                self.opened += (name == "open") - (name == "close")
+                return answer
             self.writes += 1
             self.last = name
             mine = self.writes == self._at
             if mine and not self._after:
-                if self._late and name not in _NEVER_LATE:
+                if self._late and name not in NEVER_LATE:
                     self._held = lambda: method(*args, **kwargs)
                 return await self._die(name)
             answer = await method(*args, **kwargs)
@@ -158,6 +161,12 @@ class CrashingStore:
         # The dead do not sign off: this is how their tasks are taken apart.
         if name not in ("leave", "close"):
             await asyncio.get_running_loop().create_future()
+
+    async def abandon(self) -> None:
+        """Close what the dead have opened: an operating system does it for a process."""
+        while self.opened:
+            self.opened -= 1
+            await self._store.close()
 
     async def arrive(self) -> None:
         """The write that was under way at the moment of death (`late`) reaches the store now."""
@@ -183,13 +192,17 @@ async def _take_apart(service: Service) -> None:
         task.cancel()
     await asyncio.gather(*service.tasks, return_exceptions=True)
     service.tasks.clear()
-    for session in list(worker.sessions.values()):
+    for task in worker._keepers:  # noqa: SLF001 - as above
+        task.cancel()
+    if worker._alarm is not None:  # noqa: SLF001
+        worker._alarm.cancel()  # noqa: SLF001
+    while worker.sessions:  # an answer that was under way may begin one more
+        _, session = worker.sessions.popitem()
         if session.keeper is not None:
             session.keeper.cancel()
         session.end = session.end or ending.GIVEN_UP
         await ending.unwind(session)
-    if worker._alarm is not None:  # noqa: SLF001 - as above
-        worker._alarm.cancel()  # noqa: SLF001
+        await asyncio.sleep(0)
     service.intake.close()
     if had_started:
         service.factory.release(service.loop)
@@ -296,6 +309,7 @@ async def live_on(
                 inner.sever(engine.life.id)  # type: ignore[attr-defined]  # what stores for tests can do
             if witness is not None:
                 await witness.left_behind(inner)
+            await crashing.abandon()
             if crashing._held is not None:  # noqa: SLF001 - its other half
                 late.append(crashing)
             else:

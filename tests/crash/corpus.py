@@ -8,42 +8,27 @@ them.
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
-import durable
 import pytest
 
+import durable
 from tests.crash.sweeping import case
 
-START = "2030-01-01T00:00:00Z"
+START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-async def until(engine, time):
-    """Go on to a time of the first day, in whatever life this is."""
-    hours, minutes = time.split(":")
-    passed = (engine.now - durable_start(engine)).total_seconds()
-    await engine.advance(max(0, int(hours) * 3600 + int(minutes) * 60 - passed))
+async def until(engine, hours, minutes=0):
+    """Go on to so long after the start of the first life, in whatever life this is."""
+    passed = engine.now - START
+    await engine.advance(max(timedelta(), timedelta(hours=hours, minutes=minutes) - passed))
 
 
-def durable_start(engine):
-    """When the first life began."""
-    return engine.now.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-async def ending(function, result, **start):
-    """A scenario: one run, and its result."""
-
-    async def scenario(t):
-        run = await t.start(function, id="r", **start)
-        assert await run.result() == result
-
-    return scenario
-
-
-def returning(function, expected, data=None):
+def returning(function, expected):
     """A scenario: one run of `function` returns what is expected."""
 
     async def scenario(t):
-        run = await t.start(function, data, id="r")
+        run = await t.start(function, id="r")
         assert await run.result() == expected
 
     return scenario
@@ -85,7 +70,7 @@ def thread(w):
     return returning(f, ["a", "b", "c"])
 
 
-@case("loop with repeated ids")
+@case("loop with repeated ids", max_warm=0)
 def repeated(w):
     @w.function("f")
     async def f(p):
@@ -200,7 +185,7 @@ def on_failure(w):
 
     async def scenario(t):
         await failing(f, "KeyError")(t)
-        await until(t, "0:10")
+        await until(t, 0, 10)
         assert [run.status for run in await t.runs("f-failure")] == ["completed"]
 
     return scenario
@@ -303,7 +288,7 @@ def race_with_event(w):
 
     async def scenario(t):
         run = await t.start(f, id="r")
-        await until(t, "1:00")
+        await until(t, 1)
         await t.send(durable.Event("go", id="g"))
         assert await run.result() == ["b", True]
 
@@ -406,7 +391,7 @@ def cron(w):
 
     async def scenario(t):
         await t.send(durable.Event("later", id="l", ts=t.clock.now_ms() + 60_000))
-        await until(t, "1:10")
+        await until(t, 1, 10)
         assert [run.status for run in await t.runs(tick)] == ["completed"] * 2
         assert [run.status for run in await t.runs(later)] == ["completed"]
 
@@ -462,6 +447,10 @@ def events(w):
     async def f(p):
         return await p.run("a", p.event.data["order"])
 
+    @w.function("g", trigger="order/*")
+    async def g(p):
+        return await p.run("b", p.event.name)
+
     async def scenario(t):
         both = [durable.Event("order/created", {"order": n}, id=f"e{n}") for n in (1, 2)]
         await t.send(both)
@@ -506,7 +495,7 @@ def waits_since(w):
 
     async def scenario(t):
         run = await t.start(f, id="r")
-        await until(t, "0:10")
+        await until(t, 0, 10)
         await t.send(durable.Event("go", {"n": 1}, id="g"))
         assert await run.result() == [None, 1, "b"]
 
@@ -582,7 +571,7 @@ def invokes_failing(w):
 
     async def scenario(t):
         await returning(f, ["ValueError", "InvokeTimeout", "a"])(t)
-        await until(t, "3:00")
+        await until(t, 3)
         assert [run.status for run in await t.runs(slow)] == ["completed"]
 
     return scenario
@@ -614,42 +603,63 @@ def cancelled_by_event(w):
     @w.function("f", trigger="begin", cancel_on=durable.CancelOn("stop", match="data.order"))
     async def f(p):
         await p.run("a")
-        await p.step.sleep("long", "1d")
+        await p.step.sleep("long", "12h")
         await p.run("never")
 
     async def scenario(t):
         await t.send([durable.Event("begin", {"order": n}, id=f"b{n}") for n in (1, 2)])
-        await until(t, "1:00")
+        await until(t, 1)
         await t.send(durable.Event("stop", {"order": 2}, id="s"))
-        await until(t, "23:00")
-        await t.advance("2h")
+        await until(t, 13)
         assert sorted(run.status for run in await t.runs(f)) == ["cancelled", "completed"]
 
     return scenario
 
 
-@case("cancelled in a callback", shutdown_timeout="50ms")
-def cancelled_in_callback(w):
-    @w.function("f", on_cancel="interrupt")
-    async def f(p):
-        await p.run("a")
-        await p.run("long", begun=w.shared("busy"), until=asyncio.Event())
-        await p.run("never")
+def cancelling(w, function, *, let_finish):
+    """A scenario: the run is cancelled in its callbacks."""
 
     async def scenario(t):
-        run = await t.start(f, id="r")
-        await run.refresh()
+        run = await t.start(function, id="r")
+        while not (w.shared("busy").is_set() or (await run.refresh()).status.ended):
+            await asyncio.sleep(0)
         if not run.status.ended:
-            await w.shared("busy").wait()
             await t.cancel(run.id)
+        if let_finish:
+            w.shared("done").set()
         with pytest.raises(durable.RunCancelled):
             await run.result()
 
     return scenario
 
 
-@case("time limits of runs", max_concurrency=1)
-def run_limits(w):
+@case("cancelled in a callback that is let finish")
+def cancelled_in_callback(w):
+    @w.function("f")
+    async def f(p):
+        await p.run("a")
+        await p.run("long", begun=w.shared("busy"), until=w.shared("done"))
+        await p.run("never")
+
+    return cancelling(w, f, let_finish=True)
+
+
+@case("cancelled in callbacks that are interrupted")
+def interrupted(w):
+    @w.function("f", on_cancel="interrupt")
+    async def f(p):
+        await p.run("a")
+        await asyncio.gather(
+            p.run("first", until=asyncio.Event()),
+            p.run("second", begun=w.shared("busy"), until=asyncio.Event()),
+        )
+        await p.run("never")
+
+    return cancelling(w, f, let_finish=False)
+
+
+@case("time limit of a run")
+def run_limit(w):
     @w.function("slow", timeouts=durable.Timeouts(finish="1h"))
     async def slow(p):
         await p.run("a")

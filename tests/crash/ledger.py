@@ -10,8 +10,9 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import durable
 from attrs import field, frozen, mutable
+
+import durable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -18,13 +18,13 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-import durable
 import orjson
 from attrs import field, frozen, mutable
+
+import durable
 from durable.records import EventQuery, MemoState, RunQuery
 from durable.testing import TestEngine
-from durable.testing.faults import Death, Moment, live_on
-
+from durable.testing.faults import NEVER_LATE, Death, Moment, live_on
 from tests.crash.ledger import Ledger, Recorded
 
 if TYPE_CHECKING:
@@ -373,9 +373,7 @@ async def sweep_case(
     errors = _Errors()
     log = logging.getLogger("durable")
     log.addHandler(errors)
-    asyncio.get_running_loop().set_exception_handler(
-        lambda _, about: errors.said.append(f"asyncio: {about}")
-    )
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: errors.said.append(f"asyncio: {about}"))
 
     async def attempt(like: Trial | None, *dying: Death) -> list[str]:
         trial = Trial(case, like)
@@ -410,7 +408,11 @@ async def sweep_case(
                 await attempt(reference[0], *one)
             return report
         for at in range(1, most):
-            died = [await attempt(reference[0], Death(at, moment)) for moment in case.moments]
+            died = [
+                await attempt(reference[0], Death(at, moment)) for moment in (Moment.BEFORE, Moment.AFTER)
+            ]
+            if Moment.LATE in case.moments and died[0] and died[0][0] not in NEVER_LATE:
+                await attempt(reference[0], Death(at, Moment.LATE))
             if not any(died) or len(report.violations) > 5:
                 break
     finally:

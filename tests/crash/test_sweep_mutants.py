@@ -7,6 +7,7 @@ import re
 
 import pytest
 from attrs import evolve
+
 from durable._core.journal import Journal
 from durable._executor import arming
 from durable._executor.draft import Draft
@@ -14,7 +15,6 @@ from durable._executor.outbox import Outbox
 from durable.records import Commit, End
 from durable.store import Store
 from durable_stores.memory import MemoryStore
-
 from tests.crash import corpus  # noqa: F401 - fills CASES
 from tests.crash.sweeping import CASES, sweep
 
@@ -131,10 +131,10 @@ def a_commit_has_no_fence(monkeypatch):
         fitted = []
         for item in items:
             run = self._ledger.runs.by_id.get(item.run)
-            if isinstance(item, Commit) and run is not None:
-                item = evolve(item, gen=run.gen)
-                engine = run.owner.id if run.owner is not None else engine
-            fitted.append(item)
+            owned = isinstance(item, Commit) and run is not None
+            fitted.append(evolve(item, gen=run.gen) if owned else item)
+            if owned and run.owner is not None:
+                engine = run.owner.id
         return await before(self, now_ms, engine, fitted)
 
     monkeypatch.setattr(MemoryStore, "commit", commit)
@@ -167,7 +167,8 @@ def ids_of_events_are_not_remembered(monkeypatch):
 
     async def admit(self, now_ms, admissions, request=None):
         forgetful = [
-            one if one.event is None else evolve(one, event=evolve(one.event, once=False)) for one in admissions
+            one if one.event is None else evolve(one, event=evolve(one.event, once=False))
+            for one in admissions
         ]
         return await before(self, now_ms, forgetful, request)
 

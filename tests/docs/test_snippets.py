@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-import os
+import sqlite3
 import subprocess
 import sys
 import types
+from contextlib import closing
 
 import pytest
 
-from tests.docs.pages import EXAMPLES, blocks, name_of, pages
+from tests.docs.pages import EXAMPLES, ROOT, blocks, name_of, pages
 
 _TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _WITH_SNIPPETS = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
@@ -108,5 +109,20 @@ def test_every_example_is_shown():
 
 
 def test_no_page_is_left_out():
-    assert os.fspath(EXAMPLES.parents[1] / "README.md") in {os.fspath(page) for page in pages()}
+    assert {ROOT / "README.md", ROOT / "stores" / "README.md"} <= set(pages())
     assert len(_WITH_SNIPPETS) > 1
+
+
+def test_the_shell_session_in_storage_shows_what_is_there(tmp_path, monkeypatch, namespace):
+    """Each statement behind ``sqlite>`` answers what the page says, as the shell would print it."""
+    page = ROOT / "docs" / "design" / "storage.md"
+    monkeypatch.chdir(tmp_path)
+    program = next(block for block in blocks(page) if block.language == "python")
+    session = next(block.text for block in blocks(page) if "sqlite>" in block.text)
+    with asyncio.Runner() as runner:
+        play(program, None, runner, namespace)
+    with closing(sqlite3.connect("shop.db")) as sql:
+        for part in session.split("sqlite> ")[1:]:
+            statement, _, shown = part.partition("\n")
+            rows = sql.execute(statement).fetchall()
+            assert "".join("|".join(map(str, row)) + "\n" for row in rows) == shown, statement

@@ -95,7 +95,10 @@ def undocumented(body, only=None, where=""):
 
 def test_every_public_name_is_documented():
     missing = [
-        f"{shown(path)}: {name}" for path in CODE for name in undocumented(tree(path).body, listed(path))
+        f"{shown(path)}: {name}"
+        for path in CODE
+        if not path.name.startswith("cases_")  # the exam's cases are tests: a name is its docstring
+        for name in undocumented(tree(path).body, listed(path))
     ]
     assert not missing, "\n".join(missing)
 

@@ -121,7 +121,7 @@ class Generator:
     def _within(self, depth: int, spine: bool) -> p.Node:
         body: p.Node = self._never()
         before = self._prompt(depth)
-        body = p.Seq((before, body)) if self._random.random() < 0.5 else p.Gather((before, body))
+        body = p.Seq((before, body)) if self._random.random() < 0.5 else p.Gather((before, body), errors=True)
         return p.Within(body, self._node(depth, spine=spine))
 
     def _prompt(self, depth: int) -> p.Node:

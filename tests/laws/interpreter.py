@@ -302,7 +302,13 @@ class Interpreter:
 
     async def _race(self, node: p.Race, at: Execution) -> Any:
         tasks = [self._task(item, at, str(number)) for number, item in enumerate(node.items)]
-        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if any(isinstance(item, p.Run) and item.never for item in node.items):
+                for task in tasks:  # else it would go on for ever: `asyncio.wait` lets its tasks live
+                    task.cancel()
+            raise
         winners = [number for number, task in enumerate(tasks) if task in done]
         self._note("won", node, *winners)
         losers = [task for task in tasks if task in pending]

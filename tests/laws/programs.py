@@ -262,6 +262,29 @@ class Program:
         return f"retries={self.retries}\n{self.root.show()}"
 
 
+def sound(node: Node) -> bool:
+    """Whether every callback that never ends is sure to be cancelled."""
+    if isinstance(node, Run):
+        return not node.never
+    parts: tuple[Node, ...] = node.parts
+    if isinstance(node, Race) and any(prompt(part) for part in parts):
+        parts = tuple(part for part in parts if not _is_never(part))
+    if isinstance(node, Within):
+        body = node.body
+        if isinstance(body, Seq) or (isinstance(body, Gather) and body.errors):
+            parts = tuple(part for part in body.items if not _is_never(part))
+            if not all(prompt(part) for part in parts):
+                return False
+            parts = (*parts, node.otherwise)
+        elif _is_never(body):
+            parts = (node.otherwise,)
+    return all(sound(part) for part in parts)
+
+
+def _is_never(node: Node) -> bool:
+    return isinstance(node, Run) and node.never
+
+
 def prompt(node: Node) -> bool:
     """Whether it ends without any time passing."""
     if isinstance(node, Run):

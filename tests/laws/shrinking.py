@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.laws.interpreter import handler_of
+from tests.laws.programs import sound
 from tests.laws.trials import Trial
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ async def shrink(
         smaller = False
         for root in sorted(program.root.smaller(), key=lambda node: node.size()):
             for number in range(seeds):
+                if not sound(root):
+                    break
                 left -= 1
                 one = replace(program, root=root)
                 found = await Trial(lambda book, one=one: handler_of(one, book), seed + number).run()  # type: ignore[misc]

@@ -231,6 +231,20 @@ async def an_end_leaves_nothing_behind(harness: Harness) -> None:
         await stage.running("r2", singleton=single)
 
 
+async def what_fires_in_the_last_commit_is_gone_with_it(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        for run in ("r1", "r2"):
+            await stage.running(run)
+        await stage.commit("r1", waits=(Wait("s", signal="go"),))
+        await stage.commit("r2", then=DONE)
+        await stage.running("r3")
+        fires = (Wait("w", child="r2"), Wait("x", signal="go"))
+        await stage.commit("r3", waits=fires, ask=("p",), then=DONE)
+        history = await stage.history("r3")
+        assert (history.run.status, history.waits, history.fired) == ("completed", (), ())
+        assert await stage.news() == []
+
+
 async def a_parent_hears_how_its_child_ended(harness: Harness) -> None:
     async with staged(harness) as stage:
         await stage.running("r1")
@@ -364,6 +378,7 @@ CASES = (
     a_signal_tells_its_sender_whether_it_was_taken,
     an_old_registry_refuses_the_whole_commit,
     an_end_leaves_nothing_behind,
+    what_fires_in_the_last_commit_is_gone_with_it,
     a_parent_hears_how_its_child_ended,
     a_parent_hears_that_its_child_never_ran,
     a_cancelled_run_stores_nothing_more,

@@ -48,9 +48,9 @@ def ask_for_place(world: World, run: Run, ref: str) -> None:
 
 
 def unqueue(world: World, run: Run) -> None:
-    """The run's turn, if it has one, is over: whoever stood behind it may go."""
+    """The run's turn, if it has one, is over."""
     if run.turn is not None:
-        world.offered.update(ask.gate for ask in asks(world, run.turn))
+        _leave_queue(world, run.turn)
         run.turn = None
 
 
@@ -58,7 +58,13 @@ def unqueue_place(world: World, run: Run, ref: str) -> None:
     """The run does not ask any more."""
     job = run.asks.pop(ref, None)
     if job is not None:
-        world.offered.update(ask.gate for ask in asks(world, job))
+        _leave_queue(world, job)
+
+
+def _leave_queue(world: World, job: Job) -> None:
+    """Who stood behind the job may be woken, and it may have been itself before it went."""
+    world.offered.update(ask.gate for ask in asks(world, job))
+    world.queued_pools.add(job.pool)
 
 
 def tell(world: World, run: Run) -> None:

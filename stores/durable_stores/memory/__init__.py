@@ -28,7 +28,7 @@ from .admission import admit_one
 from .claims import deliver, next_due, promote, take, take_fresh
 from .commits import commit_one
 from .ledger import Call, Ledger
-from .runs import Run, history
+from .runs import history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ class MemoryStore:
         host = ledger.engines.living(engine)
         if host is not None:
             ledger.engines.hosts(host, [registration.function for registration in functions])
-        for name, rule in ledger.functions.register(functions):
+        for name, rule in ledger.functions.register(functions).items():
             ledger.lanes.limit(name, rule, now_ms, call.woke)
         self._woke(call)
         return await self.registry()
@@ -218,7 +218,7 @@ class MemoryStore:
             else:
                 matching.decide(ledger, call, item)
                 answers.append(_OK)
-        return Committed(tuple(answers), deliver(writer, writer.told, set[Run]()), self._woke(call))
+        return Committed(tuple(answers), deliver(writer, writer.told), self._woke(call))
 
     async def cancel(
         self, now_ms: int, runs: Sequence[str], reason: str

@@ -17,6 +17,8 @@ from .runs import Alarm, Run, history
 from .waits import Waiter
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from durable.records import Delivery, Request
 
     from .engines import Engine
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from .pools import Job
 
 __all__ = ["deliver", "next_due", "promote", "take", "take_fresh"]
+
+_NOBODY: frozenset[Run] = frozenset()
 
 
 def promote(ledger: Ledger, call: Call) -> bool:
@@ -82,7 +86,7 @@ def take_fresh(ledger: Ledger, call: Call, engine: Engine, request: Request) -> 
     fresh, call.fresh = call.fresh or [], None
     if ledger.lanes.promote(call.now, set()):  # what time has made due is no news
         left = 0
-    for job in sorted(fresh, key=lambda job: job.rank):
+    for job in sorted(fresh, key=lambda job: (job.rank, job.no)):
         if not job.no:
             continue
         if left > 0 and job.pool in request.pools and ledger.lanes.take_fresh(job, call.now):
@@ -126,13 +130,17 @@ def _own(ledger: Ledger, call: Call, job: Job, engine: Engine) -> bool:
 # ---------------------------------------------------------------- telling
 
 
-def deliver(engine: Engine, above: int, warm: set[Run]) -> tuple[Delivery, ...]:
-    """What `engine` is told with numbers greater than `above`: of each run its present state."""
+def deliver(engine: Engine, above: int, warm: AbstractSet[Run] = _NOBODY) -> tuple[Delivery, ...]:
+    """What `engine` is told with numbers greater than `above`: of each run its present state.
+
+    Only where an answer was lost (it has not `seen` what it was told) all that it owns is looked through.
+    """
+    told, engine.told = engine.told, engine.delivered
     if engine.delivered <= above:
         engine.news.clear()
         return ()
     found: list[Delivery] = []
-    for run in engine.news if above >= engine.told else engine.owned:
+    for run in engine.news if above >= told else engine.owned:
         if run.owner is not engine:
             continue
         if run.claim_no > above:
@@ -142,7 +150,6 @@ def deliver(engine: Engine, above: int, warm: set[Run]) -> tuple[Delivery, ...]:
             fired = tuple(run.fired.values()) if run.fired is not None else ()
             found.append(News(run.news_no, run.id, run.gen, fired, run.cancelled))
     engine.news.clear()
-    engine.told = engine.delivered
     found.sort(key=_number)
     return tuple(found)
 

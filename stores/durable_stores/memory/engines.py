@@ -36,7 +36,10 @@ class Engine:
     """Runs of which it has not been told yet."""
     owned: dict[Run, None] = field(factory=dict["Run", None])
     deciding: dict[Pending, None] = field(factory=dict["Pending", None])
-    pools: frozenset[str] = frozenset()
+    pools: set[str] = field(factory=set[str])
+    """Where it takes work from, as far as is known."""
+    asked: frozenset[str] = frozenset()
+    """The pools of its last request."""
     bell: Event = field(factory=Event)
 
     def number(self, run: Run) -> int:
@@ -72,8 +75,12 @@ class Engines:
     def dismiss(self, engine: Engine) -> None:
         """Nothing that it writes is accepted from now on; whoever waits in its name finds that out."""
         engine.alive = False
-        for pool in (*engine.pools, engine.id):
-            self._hosts.get(pool, {}).pop(engine, None)
+        for pool in engine.pools:
+            hosts = self._hosts[pool]
+            del hosts[engine]
+            if not hosts:
+                del self._hosts[pool]
+        engine.pools.clear()
         engine.bell.set()
 
     def forget(self, engine: Engine) -> None:
@@ -93,12 +100,13 @@ class Engines:
         """`engine` takes work from `pools`."""
         for pool in pools:
             self._hosts.setdefault(pool, {})[engine] = None
+        engine.pools.update(pools)
 
     def asks(self, engine: Engine, pools: frozenset[str]) -> None:
         """`engine` asks for work from `pools`: whoever makes some rings its bell."""
-        if pools is not engine.pools and pools != engine.pools:
+        if pools is not engine.asked:
+            engine.asked = pools
             self.hosts(engine, pools)
-            engine.pools |= pools
 
     def ring(self, pools: Iterable[str], caller: Engine | None) -> None:
         """There is work in `pools`; `caller` knows."""

@@ -187,14 +187,12 @@ class Lanes:
     def _tops(self, pools: frozenset[str], own: str) -> list[tuple[int, int, Pool]]:
         """The best heads of the pools in question, as a heap; only pools that have jobs are looked at."""
         known = self._pools
-        names = [name for name in pools if name in known]
-        if own in known:
-            names.append(own)
+        few, many = (pools, known) if len(pools) < len(known) else (known, pools)
         tops: list[tuple[int, int, Pool]] = []
-        for name in names:
-            pool = known[name]
-            head = pool.best()
-            if head is not None:
+        for name in {own, *(name for name in few if name in many)}:
+            pool = known.get(name)
+            head = pool.best() if pool is not None else None
+            if pool is not None and head is not None:
                 tops.append((head[0], head[1], pool))
         heapify(tops)
         return tops
@@ -329,6 +327,6 @@ class Lanes:
 def _shut(lines: tuple[Line, ...], now: int) -> Line | None:
     """The first of these gates that is shut."""
     for line in lines:
-        if line.gate.shut(line.limit.rule, now) is not None:
+        if line.shut(now) is not None:
             return line
     return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from durable.records import Registered, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from durable.records import Cursor, Registration, Rule
 
@@ -28,8 +28,9 @@ class Functions:
         self._paused: set[str] = set()
         self._paths: set[tuple[str, str]] = set()
 
-    def register(self, functions: Sequence[Registration]) -> Iterator[tuple[tuple[str, str], Rule | None]]:
-        """Replace what differs; yields the limits that changed, and what they are now."""
+    def register(self, functions: Sequence[Registration]) -> dict[tuple[str, str], Rule | None]:
+        """Replace what differs; the limits that changed by that, and what they are now."""
+        limits: dict[tuple[str, str], Rule | None] = {}
         changed = False
         for registration in functions:
             name = registration.function
@@ -41,10 +42,11 @@ class Functions:
             self._paths.update(registration.paths)
             old = dict(before.rules) if before is not None else {}
             new = dict(registration.rules)
-            for rule in old.keys() | new.keys():
-                if old.get(rule) != new.get(rule):
-                    yield (name, rule), new.get(rule)
+            limits.update(
+                {(name, rule): new.get(rule) for rule in old | new if old.get(rule) != new.get(rule)}
+            )
         self.version += changed
+        return limits
 
     def index(self, event: str, path: str) -> None:
         """A wait is indexed by `path`: events made without knowing it would miss the wait."""

@@ -168,13 +168,6 @@ class Runs:
 
     def sweep(self, cutoffs: Cutoffs) -> tuple[list[Run], bool]:
         """Remove what is too old; the runs that were removed, and whether there is more to remove."""
-        kept = self._kept
-        for _ in range(SWEEP_MAX):
-            if not kept or kept[0][0] >= cutoffs.steps:
-                break
-            run = self.by_id.get(heappop(kept)[1])
-            if run is not None:
-                run.memos = None
         ended = self._ended
         removed: list[Run] = []
         while ended and ended[0][0] < cutoffs.runs and len(removed) < SWEEP_MAX:
@@ -183,8 +176,23 @@ class Runs:
         if self._removed > _SLACK and self._removed * 2 > len(self._ids):
             self._ids = [run_id for run_id in self._ids if run_id in self.by_id]
             self._removed = 0
-        more = bool(kept and kept[0][0] < cutoffs.steps) or bool(ended and ended[0][0] < cutoffs.runs)
+        left = SWEEP_MAX
+        while left and (run := self._next_kept(cutoffs.steps)) is not None and run.memos is not None:
+            forgotten = min(left, len(run.memos))
+            run.memos = run.memos[forgotten:] or None
+            left -= forgotten
+        more = bool(ended and ended[0][0] < cutoffs.runs) or self._next_kept(cutoffs.steps) is not None
         return removed, more
+
+    def _next_kept(self, before: int) -> Run | None:
+        """The run that has ended first, before that time, of those that still have memos."""
+        kept = self._kept
+        while kept and kept[0][0] < before:
+            run = self.by_id.get(kept[0][1])
+            if run is not None and run.memos:
+                return run
+            heappop(kept)
+        return None
 
     def newest(self, before: str | None) -> Iterator[Run]:
         """Runs with ids smaller than `before`, from the newest."""

@@ -88,25 +88,28 @@ class SQLiteStore:
             return
         self._opened -= 1
         if self._opened == 0:
-            self._locks.drop_all()
+            await self._database.run(self._locks.drop_all)
+            await self._database.run(self._bells.close)
             await self._database.close()
-            self._bells.close()
 
     async def join(self, now_ms: int, engine: str) -> None:
         """Take the engine's lock, and then say that it is alive."""
-        self._locks.take(engine)
-        try:
-            await self._write(now_ms, None, lambda work: engines.join(work, engine))
-        except BaseException:
-            self._locks.remove(engine)
-            raise
-        self._bells.hang(engine)
+
+        def body(work: Work) -> None:
+            self._locks.take(engine)
+            try:
+                engines.join(work, engine)
+                self._bells.hang(engine)
+            except BaseException:
+                self._locks.remove(engine)
+                raise
+
+        await self._write(now_ms, None, body)
 
     async def leave(self, now_ms: int, engine: str) -> None:
         """Release what it still owns, then its lock."""
         await self._write(now_ms, None, lambda work: engines.leave(work, engine))
-        self._locks.remove(engine)
-        self._bells.take_down(engine)
+        await self._database.run(lambda: self._clear_away(engine))
 
     async def extend(self, engine: str) -> bool:
         """Count the heartbeat on."""
@@ -114,10 +117,11 @@ class SQLiteStore:
 
     async def dead(self, lease_ms: int) -> tuple[str, ...]:
         """Those whose lock is free, or whose heartbeat stands still; and those whose burial is not finished."""
-        beats, unburied = await self._database.read(
-            lambda sql: (engines.heartbeats(sql), engines.unburied(sql))
-        )
-        return tuple(sorted({*self._locks.dead(beats, lease_ms), *unburied}))
+
+        def body(sql: sqlite3.Connection) -> set[str]:
+            return {*self._locks.dead(engines.heartbeats(sql), lease_ms), *engines.unburied(sql)}
+
+        return tuple(sorted(await self._database.read(body)))
 
     async def bury(self, now_ms: int, engine: str) -> tuple[bool, frozenset[str]]:
         """Take what a dead engine owned away from it."""
@@ -127,8 +131,7 @@ class SQLiteStore:
 
         more, woke = await self._write(now_ms, None, body)
         if not more:
-            self._locks.remove(engine)
-            self._bells.take_down(engine)
+            await self._database.run(lambda: self._clear_away(engine))
         return more, woke
 
     async def check(self) -> None:
@@ -211,6 +214,10 @@ class SQLiteStore:
         return await self._database.read(lambda sql: reads.events(sql, query))
 
     # ------------------------------------------------------------
+
+    def _clear_away(self, engine: str) -> None:
+        self._locks.remove(engine)
+        self._bells.take_down(engine)
 
     async def _write(self, now_ms: int, engine: str | None, body: Callable[[Work], T]) -> T:
         def transaction(sql: sqlite3.Connection) -> tuple[T, list[str]]:

@@ -88,6 +88,10 @@ class Database:
         """Run `body` on one snapshot."""
         return await self._open_thread().submit(lambda: self._transaction("BEGIN", body))
 
+    async def run(self, body: Callable[[], T]) -> T:
+        """Run `body`, which touches files, where it does not hold up the event loop."""
+        return await self._open_thread().submit(body)
+
     def _open_thread(self) -> DatabaseThread:
         if self._thread is None:
             raise StoreError(f"The SQLite store at {self.path} is not open: `await store.open()` first.")

@@ -88,9 +88,12 @@ class Bells:
                 pass
 
     async def _watch_log(self, engine: str) -> None:
-        while (state := self._log_state()) == self._looked.get(engine):  # noqa: ASYNC110  # nobody sets an event
+        while True:
+            state = await asyncio.to_thread(self._log_state)
+            if state != self._looked.get(engine):
+                self._looked[engine] = state
+                return
             await asyncio.sleep(_LOOK_EVERY)
-        self._looked[engine] = state
 
     def _log_state(self) -> tuple[int, int]:
         try:

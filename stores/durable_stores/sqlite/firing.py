@@ -48,6 +48,7 @@ def fire(
     ):
         return
     run.fired += 1
+    run.tied = 1
     work.touch(run)
     work.seeds.pop(run.id, None)
     work.sql.execute(_ADD, (run.id, run.fired, ref, cause.name.lower(), at, event, status, value, *timer))

@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import os
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
@@ -40,7 +41,11 @@ class DatabaseThread:
 
     async def start(self) -> None:
         """Start the thread and connect; what `connect` raises is raised here, and the thread ends."""
-        await self._connection
+        try:
+            await self._connection
+        except BaseException:
+            await asyncio.to_thread(self._private._thread.join)
+            raise
         _started.add(self)
 
     @property
@@ -50,8 +55,18 @@ class DatabaseThread:
 
     def submit(self, body: Callable[[], T]) -> asyncio.Future[T]:
         """Run `body` on the thread, after what was submitted before; it runs even if the future is cancelled."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._private._tx.put_nowait((future, body))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            try:
+                settle = partial(_succeed, future, body())
+            except BaseException as error:  # it is raised where the future is awaited
+                settle = partial(_fail, future, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
+
+        self._private._tx.put_nowait((None, run))
         return future
 
     async def close(self) -> None:
@@ -68,6 +83,16 @@ class DatabaseThread:
             with contextlib.suppress(RuntimeError):
                 self._private.stop()
             self._private._thread.join(1.0)
+
+
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _stop_all() -> None:

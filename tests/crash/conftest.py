@@ -1,0 +1,5 @@
+"""Assertions of the corpus are explained like those of tests."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.crash.corpus")

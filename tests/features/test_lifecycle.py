@@ -1,0 +1,537 @@
+"""An engine's life: entering, leaving, what it refuses meanwhile, and serving as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import durable
+import httpx
+import pytest
+from durable.testing import TestEngine
+from fastapi import FastAPI
+
+
+async def echo(value=None):
+    return value
+
+
+@durable.function("quick", trigger="e")
+async def quick(ctx):
+    return await ctx.step.run("one", echo, ctx.event.data.get("n"))
+
+
+@durable.function("sleeping")
+async def sleeping(ctx):
+    await ctx.step.sleep("nap", "1h")
+    return "awake"
+
+
+class Callback:
+    """A callback that hangs until it is let go, and notes its attempts and how they ended."""
+
+    def __init__(self):
+        self.started = asyncio.Event()
+        self.release = asyncio.Event()
+        self.log = []
+
+    async def __call__(self):
+        attempt = durable.current().attempt
+        self.started.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.log.append((attempt, "cancelled"))
+            raise
+        self.log.append((attempt, "finished"))
+        return "result"
+
+
+def two_steps(first, later):
+    """A function whose first step calls `first`; `later` notes that its second one was called."""
+
+    @durable.function("f")
+    async def f(ctx):
+        await ctx.step.run("first", first)
+        return await ctx.step.run("second", remember, later)
+
+    async def remember(log):
+        log.append(1)
+        return "done"
+
+    return f
+
+
+# ---------------------------------------------------------------- entering and leaving
+
+
+async def test_entering_twice_is_an_error(store):
+    engine = durable.Engine(store, functions=[quick])
+    async with engine:
+        with pytest.raises(durable.DurableError, match="entered"):
+            await engine.__aenter__()
+        assert await engine.invoke(quick, {"n": 1}, timeout="10s") == 1
+
+
+async def test_entering_again_after_leaving_is_fine(store):
+    engine = durable.Engine(store, functions=[quick])
+    for n in range(3):
+        async with engine:
+            assert await engine.invoke(quick, {"n": n}, timeout="10s") == n
+
+
+async def test_an_engine_that_could_not_be_entered_can_be_entered_later(tmp_path):
+    folder = tmp_path / "later"
+    engine = durable.Engine(f"sqlite:///{folder / 'd.db'}", functions=[quick])
+    with pytest.raises(durable.DurableError):
+        async with engine:
+            pass
+    folder.mkdir()
+    async with engine:
+        assert await engine.invoke(quick, {"n": 1}, timeout="10s") == 1
+
+
+async def test_an_error_inside_of_the_block_goes_on_and_the_engine_is_left(store):
+    engine = durable.Engine(store, functions=[quick])
+    with pytest.raises(ZeroDivisionError):
+        async with engine:
+            raise ZeroDivisionError
+    with pytest.raises(durable.DurableError, match="not open"):
+        await engine.send(durable.Event("e"))
+
+
+async def test_leaving_leaves_no_task_behind(store):
+    loop = asyncio.get_running_loop()
+    factory = loop.get_task_factory()
+    async with durable.Engine(store, functions=[quick, sleeping]) as engine:
+        await engine.start(sleeping)
+        await engine.invoke(quick, timeout="10s")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert loop.get_task_factory() is factory
+
+
+async def test_two_engines_live_in_one_loop(store_url, tmp_path):
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    async with (
+        durable.Engine(store_url, functions=[quick]) as one,
+        durable.Engine(other, functions=[quick]) as two,
+    ):
+        assert await one.invoke(quick, {"n": 1}, timeout="10s") == 1
+        assert await two.invoke(quick, {"n": 2}, timeout="10s") == 2
+        assert len((await one.runs()).items) == 1
+
+
+async def test_two_engines_share_one_store_and_each_run_is_executed_once(store):
+    calls = []
+
+    @durable.function("f", trigger="e")
+    async def f(ctx):
+        await ctx.step.run("note", remember, ctx.event.data["n"])
+
+    async def remember(n):
+        calls.append(n)
+
+    async with durable.Engine(store, functions=[f]) as one, durable.Engine(store, functions=[f]) as two:
+        await one.send([durable.Event("e", {"n": n}) for n in range(20)])
+        await two.send([durable.Event("e", {"n": n}) for n in range(20, 40)])
+        for run in [run async for run in one.runs()]:
+            await run.result("10s")
+    assert sorted(calls) == list(range(40))
+
+
+async def test_whoever_waits_for_a_result_is_told_that_the_engine_was_left(store):
+    async with durable.Engine(store, functions=[sleeping]) as engine:
+        run = await engine.start(sleeping)
+        waiting = asyncio.create_task(run.result())
+        await asyncio.sleep(0.01)
+    with pytest.raises((durable.DurableError, asyncio.CancelledError)):
+        await asyncio.wait_for(waiting, 5)
+
+
+# ---------------------------------------------------------------- where it may not be used
+
+CALLS = {
+    "send": lambda e: e.send(durable.Event("e")),
+    "start": lambda e: e.start(quick),
+    "invoke": lambda e: e.invoke(quick),
+    "send_signal": lambda e: e.send_signal("go"),
+    "get_run": lambda e: e.get_run("x"),
+    "cancel": lambda e: e.cancel("x"),
+    "runs": lambda e: e.runs(),
+    "events": lambda e: e.events(),
+}
+
+
+async def call(name, engine):
+    """Make one of `CALLS`; all are awaitable."""
+    return await CALLS[name](engine)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_an_engine_that_is_not_open_says_so(name):
+    engine = durable.Engine("memory://", functions=[quick])
+    with pytest.raises(durable.DurableError, match=rf"{name}.*not open.*async with"):
+        await call(name, engine)
+
+
+def test_send_soon_of_an_engine_that_is_not_open_says_so():
+    with pytest.raises(durable.DurableError, match="not open"):
+        durable.Engine("memory://").send_soon(durable.Event("e"))
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_another_event_loop_is_refused(name):
+    found = []
+
+    def elsewhere(engine):
+        try:
+            asyncio.run(call(name, engine))
+        except durable.DurableError as error:
+            found.append(str(error))
+
+    async with durable.Engine("memory://", functions=[quick]) as engine:
+        thread = threading.Thread(target=elsewhere, args=(engine,))
+        thread.start()
+        while thread.is_alive():
+            await asyncio.sleep(0.001)
+    (message,) = found
+    assert "another event loop" in message
+    assert "send_soon" in message
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+async def test_a_forked_child_is_refused(store):
+    async with durable.Engine(store, functions=[quick]) as engine:
+        reader, writer = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                engine.send(durable.Event("e")).send(None)
+                answer = "nothing was raised"
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the parent wants to see it
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writer)
+        message = os.read(reader, 10_000).decode()
+        os.close(reader)
+        assert message.startswith("DurableError")
+        assert "fork" in message
+        assert await engine.invoke(quick, {"n": 1}, timeout="10s") == 1
+
+
+# ---------------------------------------------------------------- where the store comes from
+
+
+async def test_without_a_store_the_environment_says_which(tmp_path, monkeypatch):
+    monkeypatch.setenv("DURABLE_STORE", f"sqlite:///{tmp_path / 'env.db'}")
+    async with durable.Engine(functions=[quick]) as engine:
+        await engine.invoke(quick, timeout="10s")
+    assert (tmp_path / "env.db").exists()
+
+
+async def test_without_anything_it_is_a_file_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.delenv("DURABLE_STORE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    async with durable.Engine(functions=[quick]) as engine:
+        await engine.invoke(quick, timeout="10s")
+    assert (tmp_path / "durable.db").exists()
+
+
+async def test_each_memory_url_is_a_store_of_its_own():
+    async with durable.Engine("memory://", functions=[quick]) as one, durable.Engine("memory://") as two:
+        await one.invoke(quick, timeout="10s")
+        assert (await two.runs()).items == []
+
+
+# ---------------------------------------------------------------- a client
+
+
+async def test_an_engine_without_functions_is_a_client(store):
+    async with durable.Engine(store, functions=[quick]), durable.Engine(store) as client:
+        await client.send(durable.Event("e", {"n": 1}, id="x"))
+        (run,) = await client.runs(event_id="x")
+        assert await run.result("10s") == 1
+        assert await client.invoke("quick", {"n": 2}, timeout="10s") == 2
+
+
+async def test_a_client_executes_nothing(store):
+    async with TestEngine([quick], store=store):
+        pass
+    async with TestEngine([], store=store) as client:
+        run = await client.start("quick")
+        await client.advance("1h")
+        assert (await run.refresh()).status == "queued"
+
+
+async def test_a_client_is_stuck_where_nobody_executes(store):
+    async with TestEngine([quick], store=store):
+        pass
+    async with durable.Engine(store) as client:
+        run = await client.start("quick")
+        with pytest.raises(TimeoutError):
+            await run.result("20ms")
+
+
+# ---------------------------------------------------------------- graceful shutdown
+
+
+async def test_leaving_lets_a_callback_in_flight_end_and_keeps_its_result(store):
+    first, later = Callback(), []
+    f = two_steps(first, later)
+    engine = durable.Engine(store, functions=[f])
+    async with engine:
+        run = await engine.start(f)
+        await first.started.wait()
+        asyncio.get_running_loop().call_later(0.02, first.release.set)
+    assert first.log == [(0, "finished")]
+    assert later == []
+    async with engine:
+        run = await engine.get_run(run.id)
+        assert await run.result("10s") == "done"
+    assert first.log == [(0, "finished")]
+
+
+async def test_after_the_shutdown_time_a_callback_is_interrupted_and_its_attempt_given_back(store):
+    first, later = Callback(), []
+    f = two_steps(first, later)
+    async with durable.Engine(store, functions=[f], shutdown_timeout="20ms") as engine:
+        run = await engine.start(f)
+        await first.started.wait()
+    assert first.log == [(0, "cancelled")]
+    first.release.set()
+    async with durable.Engine(store, functions=[f]) as engine:
+        assert await (await engine.get_run(run.id)).result("10s") == "done"
+    assert first.log == [(0, "cancelled"), (0, "finished")]
+
+
+async def test_an_interruption_does_not_call_the_handlers_except_block(store):
+    first, caught = Callback(), []
+
+    @durable.function("f")
+    async def f(ctx):
+        try:
+            return await ctx.step.run("first", first)
+        except Exception as error:
+            caught.append(error)
+            raise
+
+    async with durable.Engine(store, functions=[f], shutdown_timeout="0s") as engine:
+        run = await engine.start(f)
+        await first.started.wait()
+    first.release.set()
+    async with durable.Engine(store, functions=[f]) as engine:
+        assert await (await engine.get_run(run.id)).result("10s") == "result"
+    assert caught == []
+
+
+async def test_sleeping_runs_do_not_hold_up_the_end(store):
+    async with durable.Engine(store, functions=[sleeping], shutdown_timeout="60s") as engine:
+        runs = [await engine.start(sleeping) for _ in range(20)]
+        while {(await run.refresh()).status for run in runs} != {"waiting"}:
+            await asyncio.sleep(0.001)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    async with TestEngine([sleeping], store=store, start="2100-01-01T00:00:00Z") as t:
+        assert [await (await t.get_run(run.id)).result() for run in runs] == ["awake"] * 20
+
+
+async def test_parallel_steps_in_flight_all_end(store):
+    callbacks = [Callback() for _ in range(3)]
+
+    @durable.function("f")
+    async def f(ctx):
+        return await asyncio.gather(*(ctx.step.run(f"s{n}", one) for n, one in enumerate(callbacks)))
+
+    engine = durable.Engine(store, functions=[f])
+    async with engine:
+        run = await engine.start(f)
+        for one in callbacks:
+            await one.started.wait()
+            one.release.set()
+    async with engine:
+        assert await (await engine.get_run(run.id)).result("10s") == ["result"] * 3
+    assert [one.log for one in callbacks] == [[(0, "finished")]] * 3
+
+
+async def test_a_worker_thread_that_goes_on_is_left_behind_and_named(store, caplog):
+    going, release = threading.Event(), threading.Event()
+
+    def hang():
+        going.set()
+        release.wait(10)
+
+    @durable.function("f")
+    async def f(ctx):
+        await ctx.step.run("hang", hang)
+
+    try:
+        async with durable.Engine(store, functions=[f], shutdown_timeout="10ms") as engine:
+            run = await engine.start(f)
+            while not going.is_set():
+                await asyncio.sleep(0.001)
+    finally:
+        release.set()
+    assert run.id in caplog.text
+
+
+async def test_an_event_that_was_sent_is_kept_though_the_engine_is_left_at_once(store):
+    async with durable.Engine(store, functions=[quick], max_concurrency=1) as engine:
+        await engine.send([durable.Event("e", {"n": n}) for n in range(50)])
+    async with durable.Engine(store, functions=[quick]) as engine:
+        runs = [run async for run in engine.runs()]
+        assert sorted([await run.result("10s") for run in runs]) == list(range(50))
+
+
+# ---------------------------------------------------------------- blocking
+
+
+async def test_a_handler_that_blocks_the_loop_is_named_in_the_log(store, caplog, monkeypatch):
+    monkeypatch.setattr("durable._executor.driver._BLOCKING_SECONDS", 0.01)
+
+    @durable.function("rude")
+    async def rude(ctx):
+        time.sleep(0.02)  # noqa: ASYNC251 - the point
+
+    async with durable.Engine(store, functions=[rude]) as engine:
+        run = await engine.start(rude)
+        await run.result("10s")
+    assert "rude" in caplog.text or run.id in caplog.text
+
+
+# ---------------------------------------------------------------- ASGI
+
+
+async def test_the_lifespan_of_a_fastapi_application(store):
+    engine = durable.Engine(store, functions=[quick])
+    app = FastAPI(lifespan=engine.lifespan)
+
+    @app.post("/orders/{n}")
+    async def order(n: int) -> dict[str, int]:
+        return {"got": await engine.invoke(quick, {"n": n}, timeout="10s")}
+
+    for n in range(2):
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            answer = await client.post(f"/orders/{n}")
+            assert answer.json() == {"got": n}
+    with pytest.raises(durable.DurableError, match="not open"):
+        await engine.send(durable.Event("e"))
+
+
+# ---------------------------------------------------------------- a worker process
+
+WORKER = """
+import asyncio, sys, durable
+
+async def hang():
+    print("in step", flush=True)
+    try:
+        await asyncio.sleep(float(sys.argv[2]))
+    finally:
+        print("step ended", flush=True)
+    return "result"
+
+@durable.function("f", trigger="e")
+async def f(ctx):
+    await ctx.step.run("hang", hang)
+    await ctx.step.run("second", print, "second", flush=True)
+
+
+async def main():
+    engine = durable.Engine(sys.argv[1], functions=[f], shutdown_timeout=sys.argv[3])
+    serving = asyncio.ensure_future(engine.serve())
+    while True:
+        try:
+            await engine.send(durable.Event("e", id="once"))
+            break
+        except durable.DurableError:
+            await asyncio.sleep(0.01)
+    print("ready", flush=True)
+    await serving
+    print("left in order", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Child:
+    """A worker process on a SQLite file."""
+
+    def __init__(self, tmp_path, step_seconds, shutdown):
+        self.url = f"sqlite:///{tmp_path / 'd.db'}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, self.url, str(step_seconds), shutdown],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def until(self, line):
+        """Read on until the child has printed `line`."""
+        seen = []
+        for one in self.process.stdout:
+            seen.append(one.rstrip())
+            if one.rstrip() == line:
+                return
+        raise AssertionError(f"the child ended before it said {line!r}: {seen}")
+
+    def ended(self):
+        """Its exit status and the rest of what it printed."""
+        rest = self.process.communicate(timeout=20)[0]
+        return self.process.returncode, rest.split("\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_serve_returns_normally_on_a_signal(tmp_path, number):
+    child = Child(tmp_path, 0, "10s")
+    child.until("second")
+    child.process.send_signal(number)
+    status, lines = child.ended()
+    assert status == 0
+    assert "left in order" in lines
+
+
+def test_a_step_in_flight_ends_before_serve_returns(tmp_path):
+    child = Child(tmp_path, 0.3, "20s")
+    child.until("in step")
+    child.process.send_signal(signal.SIGTERM)
+    status, lines = child.ended()
+    assert status == 0
+    assert "step ended" in lines
+    assert "left in order" in lines
+    assert "second" not in lines
+    again = Child(tmp_path, 0, "10s")
+    again.until("second")
+    again.process.send_signal(signal.SIGTERM)
+    status, lines = again.ended()
+    assert status == 0
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    child = Child(tmp_path, 60, "60s")
+    child.until("in step")
+    child.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)  # two signals at one moment are one
+    child.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    status, lines = child.ended()
+    assert time.monotonic() - began < 10
+    assert "second" not in lines
+    assert status in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    again = Child(tmp_path, 0, "10s")
+    again.until("in step")
+    again.until("second")
+    again.process.send_signal(signal.SIGTERM)
+    assert again.ended()[0] == 0
