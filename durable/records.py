@@ -259,7 +259,7 @@ class Fired:
 
     `at` is when. `event` came with `Cause.EVENT`; `status` and `value` (output, or error record) with
     `Cause.CHILD`, where ``None`` or `SKIPPED` means that the child never ran and `value` then names the
-    reason as JSON text; `value` is the data of a signal. `started` is that of the timer or the wait.
+    reason as JSON text; `value` is the data of a signal.
     """
 
     ref: str
@@ -269,7 +269,6 @@ class Fired:
     status: RunStatus | None = None
     value: bytes | None = None
     timer: Timer | None = None
-    started: int = 0
 
 
 # ---------------------------------------------------------------- runs and memos

@@ -179,7 +179,10 @@ def event_wait(
         return Wait(ref, event, until=until, effect=effect, **about)
     path, index = _index_of(condition, document)
     rest: bytes | None = None
-    if index != _NEVER and not (path is not None and condition.exact and len(condition.equalities) == 1):
+    # Stored events are not found by the index: for those that `since` adds, the condition is kept whole.
+    since = about.get("since_seq") is not None or about.get("since_ms") is not None
+    decided = path is not None and condition.exact and len(condition.equalities) == 1
+    if since or (index != _NEVER and not decided):
         rest = orjson.dumps({"if": condition.text, "event": prune(condition, document)})
     return Wait(ref, event, path, index, rest, until=until, effect=effect, **about)
 

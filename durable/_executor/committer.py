@@ -54,6 +54,10 @@ class Landing(Protocol):
         """A batch was answered: its deliveries and the pools it woke."""
         ...
 
+    def judged(self) -> None:
+        """Verdicts are written: there may be more candidates."""
+        ...
+
     def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer, now: int) -> None:
         """One commit, written at `now`, was answered."""
         ...
@@ -115,6 +119,8 @@ class Committer:
             now, answer = await self._write(items)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
+            if verdicts:
+                self._landing.judged()
             self._landing_now += 1
             if len(sealed) <= SLICE:
                 self._land(sealed, answer, now, 0)

@@ -17,7 +17,7 @@ from durable._core.catalog import Catalog
 from durable._core.rerun import kept_memos
 from durable.codec import encode
 from durable.durations import shown
-from durable.errors import EventRejected, EventTooLarge, SerializationError, StoreError
+from durable.errors import EventRejected, EventTooLarge, StoreError
 from durable.events import check_sendable
 from durable.records import Admission, Duplicate, New, NewEvent, Outdated, Parent, Request
 
@@ -146,14 +146,12 @@ class Intake:
         """How one run of `function` (its key) is started; the id that it gets if it is a new one; its event.
 
         Raises:
-            EventRejected: `data` is no JSON object.
+            SerializationError: `data` is no JSON.
+            EventRejected: It is no JSON object.
             EventTooLarge: It is larger than `Limits.event_bytes`.
         """
         now = self._clock.now_ms()
-        try:
-            encoded = encode(data, what=f"the data for function {function!r}")
-        except SerializationError as error:
-            raise EventRejected(str(error)) from error
+        encoded = encode(data, what=f"the data for function {function!r}")
         if not encoded.startswith(b"{"):
             raise EventRejected(
                 f"the data for function {function!r} must be a JSON object, got {shown(data)}"

@@ -42,6 +42,10 @@ _log = logging.getLogger("durable.engine")
 _RECENT = 256
 """Ends that are kept, for those who ask for a result a moment too late."""
 
+_LOOK_AGAIN_SECONDS = 0.05
+_SELDOM_SECONDS = 5.0
+"""How often a run that somebody else may execute is looked at, by those who wait for its end."""
+
 _HURRIED_MS = 2000
 """How long interrupted callbacks have to end, on leaving."""
 
@@ -299,9 +303,11 @@ class Service:
             # An end that came before the watch is in the store; that of a run which executes here is told.
             if not ended.done() and not self.worker.has(run.id):
                 await run.refresh()
+            look_again = _LOOK_AGAIN_SECONDS
             while not run.status.ended:
-                look_again = 5.0 if self.worker.hosts(f"{run.app}/{run.function_id}") else 0.05
                 await asyncio.wait([ended], timeout=look_again)
+                if self.worker.hosts(f"{run.app}/{run.function_id}"):
+                    look_again = min(2 * look_again, _SELDOM_SECONDS)  # most probably it will be told
                 if ended.done():
                     run.ended(ended.result())
                 else:

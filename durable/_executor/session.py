@@ -72,7 +72,7 @@ class Session:
         self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
         self._began = {one.ref: one.started for one in history.timers if one.started}
         self._began |= {one.ref: one.started for one in history.waits if one.started}
-        self._began |= {one.ref: one.started for one in history.fired if one.started}
+        self._began |= {one.ref: one.timer.started for one in history.fired if one.timer is not None}
         self.waiting: dict[str, Pending] = {}
         self.rounds = Rounds(
             host.loop,

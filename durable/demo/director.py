@@ -30,14 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["direct"]
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.12
 _START_SECONDS = 30.0
 _STALL_SECONDS = 30.0
 _KILL_SECONDS = 3.0
 """The worker is killed at the latest so long after the events were sent."""
 
 _SEND_AT_ONCE = 200
-_ENDED = ("completed", "failed", "cancelled", "skipped")
 
 
 async def direct(screen: Screen, store: str | None, events: Sequence[Event[Any]]) -> bool:
@@ -162,13 +161,17 @@ class _Play:
             f"{len(ids)} events sent, durable in {took * 1000:.0f} ms; they start {len(self._runs)} runs"
         )
 
-    async def _refresh(self) -> Counter[str]:
-        """Read how the runs stand, those that were invoked meanwhile included."""
-        found = [run async for run in self._client.runs(since=self._since, limit=200)]
-        for run in found:
+    async def _refresh(self, *statuses: str) -> Counter[str]:
+        """Read how the runs stand that have one of these statuses (all of them, without): how many have which.
+
+        Those that were invoked meanwhile are found, too.
+        """
+        found: Counter[str] = Counter()
+        async for run in self._client.runs(since=self._since, status=statuses, limit=200):
             if run.id in self._runs or run.parent_id in self._runs:
                 self._runs[run.id] = run
-        return Counter(str(run.status) for run in self._runs.values())
+                found[run.status] += 1
+        return found
 
     async def _snapshot(self) -> Snapshot:
         await self._refresh()
@@ -198,10 +201,11 @@ class _Play:
         before: object = None
         while True:
             self._look()
-            states = await self._refresh()
+            states = await self._refresh("queued", "running", "waiting")
+            states["ended"] = len(self._runs) - states.total()
             flying = len(in_flight(self._entries, frozenset({EFFECT, ERROR})))
             report.progress(self._screen, states, self._entries, flying)
-            ended = sum(states[one] for one in _ENDED)
+            ended = states["ended"]
             if ended == len(self._runs):
                 return
             now = time.monotonic()

@@ -34,18 +34,15 @@ def progress(screen: Screen, states: Counter[str], entries: Sequence[Entry], fly
     """How it goes."""
     done = sum(one.what == EFFECT for one in entries)
     failed = sum(one.what == ERROR for one in entries)
-    completed, running, waiting, queued = (
-        states[one] for one in ("completed", "running", "waiting", "queued")
-    )
-    runs = f"{completed} completed · {running} running · {waiting} waiting · {queued} queued"
-    other = states.total() - completed - running - waiting - queued
-    if other:
-        runs += f" · {other} failed"
-    bar = screen.bar(("█", completed), ("▓", running + waiting), ("░", queued + other))
-    steps = f"{done} done · {flying} in flight · {failed} retried"
+    ended, running, waiting, queued = (states[one] for one in ("ended", "running", "waiting", "queued"))
+    bar = screen.bar(("█", ended), ("▓", running + waiting), ("░", queued))
     screen.show(
-        [f"{'':11}{bar}", f"{'':11}runs   {runs}", f"{'':11}steps  {steps}"],
-        f"{bar}  {completed} of {states.total()} runs completed, {waiting} waiting; {done} steps done",
+        [
+            f"{'':11}{bar}",
+            f"{'':11}runs   {ended} ended · {running} running · {waiting} waiting · {queued} queued",
+            f"{'':11}steps  {done} done · {flying} in flight · {failed} retried",
+        ],
+        f"{bar}  {ended} of {states.total()} runs ended, {waiting} waiting; {done} steps done",
     )
 
 

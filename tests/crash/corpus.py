@@ -621,7 +621,7 @@ def cancelling(w, function, *, let_finish):
 
     async def scenario(t):
         run = await t.start(function, id="r")
-        while not (w.shared("busy").is_set() or (await run.refresh()).status.ended):
+        while not (w.shared("busy").is_set() or (await run.refresh()).status.ended):  # noqa: ASYNC110
             await asyncio.sleep(0)
         if not run.status.ended:
             await t.cancel(run.id)

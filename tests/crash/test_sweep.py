@@ -95,7 +95,7 @@ def pairs(one, times, seed):
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
 async def test_a_handler_survives_two_crashes(one, stores, totals):
-    report = await sweep_case(one, stores, deaths=pairs(one, 3, SEED))
+    report = await sweep_case(one, stores, deaths=pairs(one, 2, SEED))
     totals.setdefault("memory, twice" if stores is MemoryStore else "sqlite, twice", Report()).add(report)
     assert not report.violations, f"seed {SEED}\n" + "\n".join(report.violations)
 

@@ -7,11 +7,11 @@ import inspect
 import re
 from importlib import import_module
 
+import pytest
+
 import durable
 import durable.testing
-import pytest
 from durable.steps import Steps
-
 from tests.docs.pages import ROOT, blocks, name_of, pages
 
 PAGE = ROOT / "docs" / "reference" / "api.md"

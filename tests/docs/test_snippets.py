@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -53,8 +54,7 @@ def keep(block, name):
     example = EXAMPLES / name
     if example.exists():
         assert block.text == example.read_text(), f"{name_of(block.page)} and docs/examples/{name} differ"
-    with open(name, "w") as file:
-        file.write(block.text)
+    Path(name).write_text(block.text)
 
 
 def play(block, following, runner, namespace):

@@ -136,7 +136,10 @@ async def test_a_callback_in_flight_may_finish_and_its_result_is_dropped(store):
 
     @durable.function("f")
     async def f(ctx):
-        after.append(await ctx.step.run("one", callback))
+        await ctx.step.run("two", remember, await ctx.step.run("one", callback))
+
+    async def remember(what):
+        after.append(what)
 
     async with TestEngine([f], store=store) as t:
         run = await t.start(f)

@@ -27,6 +27,11 @@ class Door:
         await self._event(name).wait()
         return name if value is None else value
 
+    async def called(self, *names):
+        """Return when callbacks of these names have been called."""
+        while not set(names) <= set(self.calls):
+            await asyncio.sleep(0)
+
     def open(self, *names):
         for name in names:
             self._event(name).set()
@@ -56,8 +61,7 @@ async def test_gathered_callbacks_run_at_once(store):
 
     async with TestEngine([f], store=store) as t:
         run = await t.start(f)
-        while len(door.calls) < 3:
-            await asyncio.sleep(0)
+        await door.called(*"abc")
         door.open(*"cba")
         assert await run.result() == ["a", "b", "c"]
 
@@ -145,8 +149,7 @@ async def test_a_task_group_that_fails_withdraws_its_other_steps(store):
             raise
 
     async def fail():
-        while "never" not in door.calls:
-            await asyncio.sleep(0)
+        await door.called("never")
         raise ValueError
 
     @durable.function("f", retries=0)
@@ -185,8 +188,7 @@ async def test_the_winner_of_a_race_is_decided_once(store, order):
 
     async with TestEngine([f], store=store, max_warm=0) as t:
         run = await t.start(f)
-        while len(door.calls) < 2:
-            await asyncio.sleep(0)
+        await door.called("a", "b")
         door.open(order[0])
         await t.until_idle()
         door.open(order[1])
@@ -218,34 +220,27 @@ async def test_the_loser_of_a_race_leaves_no_timer_behind(store):
 
 
 async def test_as_completed_over_tasks_gives_results_in_their_recorded_order(store):
-    door, seen = Door(), []
+    door, seen, order = Door(), [], []
 
     @durable.function("f")
     async def f(ctx):
         tasks = [asyncio.ensure_future(ctx.step.run(name, door, name)) for name in "abc"]
-        order = [await one for one in asyncio.as_completed(tasks)]
-        seen.append(order)
+        order.clear()
+        for one in asyncio.as_completed(tasks):
+            order.append(await one)
+        seen.append(list(order))
         await ctx.step.sleep("nap", NAP)
-        return order
+        return list(order)
 
     async with TestEngine([f], store=store, max_warm=0) as t:
         run = await t.start(f)
-        for name in "cab":
-            await t_idle(door, 3)
+        await door.called(*"abc")
+        for number, name in enumerate("cab"):
             door.open(name)
-            await spin()
+            while len(order) <= number:
+                await asyncio.sleep(0)
         assert await run.result() == ["c", "a", "b"]
     assert seen == [["c", "a", "b"]] * 2
-
-
-async def t_idle(door, calls):
-    while len(door.calls) < calls:
-        await asyncio.sleep(0)
-
-
-async def spin(turns=200):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 async def test_wait_for_all_completed_sees_all(store):
@@ -299,8 +294,8 @@ async def test_chains_in_parallel_branches_advance_independently(store):
 
     async with TestEngine([f], store=store) as t:
         run = await t.start(f)
-        await t_idle(door, 1)
-        await spin()
+        while len(order) < 2:
+            await asyncio.sleep(0)
         assert order == ["quick1", "quick2"]
         door.open("slow")
         await run.result()
@@ -352,7 +347,7 @@ async def test_tasks_left_when_the_handler_returns_are_cancelled(store):
     @durable.function("f")
     async def f(ctx):
         task = asyncio.create_task(ctx.step.run("hang", hang))
-        await ctx.step.run("one", echo, 1)
+        await ctx.step.run("one", door.called, "never")
         assert not task.done()
         return "done"
 
@@ -389,7 +384,7 @@ async def test_a_withdrawn_step_never_runs_on_replay(store):
     @durable.function("f")
     async def f(ctx):
         task = asyncio.create_task(ctx.step.run("slow", door, "slow"))
-        await ctx.step.run("one", echo, 1)
+        await ctx.step.run("one", door.called, "slow")
         task.cancel()
         await asyncio.wait([task])
         await ctx.step.sleep("nap", NAP)

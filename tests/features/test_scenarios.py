@@ -25,11 +25,21 @@ async def echo(value=None):
     return value
 
 
-async def after_turns(name, turns):
-    """Return `name` after so many turns of the loop."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    return name
+class Turnstile:
+    """Callbacks that end one after another, in a given order."""
+
+    def __init__(self, order):
+        self.order = order
+        self.ended = []
+
+    async def __call__(self, name):
+        before = self.order[: self.order.index(name)]
+        while not set(before) <= set(self.ended):
+            await asyncio.sleep(0)
+        for _ in range(30):  # each in a round of its own
+            await asyncio.sleep(0)
+        self.ended.append(name)
+        return name
 
 
 # ---------------------------------------------------------------- 6: gather, in every order, over crashes
@@ -38,12 +48,14 @@ async def after_turns(name, turns):
 def racing(order):
     """Three steps that finish in this order; the order that the handler saw is recorded by a step."""
 
+    turnstile = Turnstile(order)
+
     @durable.function("racing")
     async def racing(ctx):
         seen = []
 
         async def branch(name):
-            got = await ctx.step.run(name, after_turns, name, 20 * order.index(name))
+            got = await ctx.step.run(name, turnstile, name)
             seen.append(got)
             return got
 
@@ -236,7 +248,7 @@ async def test_9_a_roll_back_rescues_a_run_that_has_met_drift(store):
         await ctx.step.sleep("load", "1s")
 
     def made(body):
-        @durable.function("edited", backoff=durable.Backoff("5h", jitter=0))
+        @durable.function("edited", backoff=durable.Backoff("5h", maximum="5h", jitter=0))
         async def handler(ctx):
             return await body(ctx)
 

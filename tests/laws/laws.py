@@ -205,7 +205,7 @@ def _completed(execution: Execution, node: p.Completed, cancellable: bool) -> It
 def _limit(execution: Execution, node: p.Timeout | p.Within, cancellable: bool) -> Iterator[str]:
     otherwise = execution.of("otherwise")
     for part in execution.of("body"):
-        yield from possible(part, cancellable=cancellable or bool(otherwise))
+        yield from possible(part, cancellable=True)  # out of time, it may still end with an error of its own
         if not otherwise and execution.outcome != part.outcome:
             yield f"{node} resulted in {execution.outcome}, its body in {part.outcome}"
         if otherwise and part.outcome != ("cancelled", None):

@@ -83,6 +83,7 @@ class Life:
     at: int = 0
     """The number of the write at which that happens."""
     after: bool = False
+    """Crash after the write instead of before it; stop when refused, instead of going on as a new engine."""
     turns: int = 0
     outdate: int = 0
     every_step: bool = False
@@ -121,7 +122,7 @@ class World:
             self._random,
             turns=life.turns,
             refuse=life.at if fault == "refuse" else 0,
-            stop=life.at if fault == "stop" else 0,
+            stop=life.at if fault == "stop" or (fault == "refuse" and life.after) else 0,
             outdate=life.outdate,
         )
         store = CrashingStore(weather, at=life.at if fault == "crash" else None, after=life.after)  # type: ignore[arg-type]
@@ -134,6 +135,7 @@ class World:
             observers=[self.book],
             **options,
         )
+        engine._random.seed(self._random.random())
         driving = asyncio.ensure_future(self._drive(engine, begin))
         stopping = [asyncio.ensure_future(one.wait()) for one in (store.died, weather.stopped)]
         hung = await self._watch({driving, *stopping}, store)

@@ -88,7 +88,8 @@ class Weather(Passing):
         self._outdate = outdate
         self.commits = 0
         self.stopped = asyncio.Event()
-        """It is time to stop, or an engine was refused."""
+        """It is time to stop."""
+        self.refused = False
 
     async def _take_time(self) -> None:
         if self._turns:
@@ -113,7 +114,7 @@ class Weather(Passing):
     async def commit(self, now_ms: int, engine: str, items: Sequence[Commit | Verdict]) -> Any:
         self.commits += 1
         if self.commits == self._refuse:
-            self.stopped.set()
+            self.refused = True
             more = True
             while more:
                 more, _ = await self._store.bury(now_ms, engine)

@@ -158,11 +158,10 @@ class Trial:
                 told.append(str(life))
                 self.report.history = "\n  ".join(told)
                 self.report.lives += 1
-                if await world.live(life, _starting(function)):
+                ended = await world.live(life, _starting(function))
+                interruptions += 1 if not ended or life.fault == "refuse" else 0
+                if ended or world.book.violations:
                     break
-                if world.book.violations:
-                    break
-                interruptions += 1
             await self._finish(world, interruptions=interruptions)
 
     def _life(self, number: int) -> Life:

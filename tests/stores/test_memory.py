@@ -341,3 +341,28 @@ async def test_what_is_replaced_does_not_pile_up():
         await store.admit(NOW, start(f"s{number}", due=NOW + 10**6), ask("one"))
         await store.cancel(NOW, [f"s{number}"], "why")
     assert len(ledger.lanes._agenda._heap) < 200
+
+
+@pytest.mark.parametrize("priority", [-10, 10])
+async def test_lanes_forget_those_who_gave_up(priority):
+    store = await behind_one_gate("r1", "r2")
+    slots = (Slot("shared", "one"), Slot("r2", "one"))
+    await store.admit(NOW, start("r3", slots=slots))
+    assert claimed(await store.claim(NOW, ask("one", seen=1))) == ["r1"]
+    pool = store._ledger.lanes._pools[F]
+    (lane,) = pool.lanes.values()
+    assert lane.line is not None
+    for number in range(1_000):
+        run = f"s{number}"
+        await store.admit(NOW, start(run, slots=slots, priority=priority))
+        await store.cancel(NOW, [run], "why")
+    assert lane.count == 2
+    assert len(lane.jobs) < 50
+    assert len(lane.line.heads) < 50
+    await store.commit(NOW, "one", [end("r1")])
+    for number in range(1_000):
+        run = f"t{number}"
+        await store.admit(NOW, start(run, slots=slots, priority=priority))
+        await store.cancel(NOW, [run], "why")
+    assert pool.ready == 2  # what is to be announced, and those behind the gate
+    assert len(pool.heads) < 50

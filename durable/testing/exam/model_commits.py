@@ -19,6 +19,7 @@ from durable.testing.exam import model_waits
 from durable.testing.exam.model_admission import admit_one, is_outdated
 from durable.testing.exam.model_runs import (
     ask_for_place,
+    backs_off,
     end,
     let_go,
     queue_turn,
@@ -122,7 +123,7 @@ def _go(world: World, run: Run, commit: Commit) -> None:
     match commit.then:
         case Park(affinity):
             let_go(world, run, affinity)
-            if run.fired:
+            if run.fired and not backs_off(run):
                 queue_turn(world, run, world.now)
         case Yield(affinity):
             let_go(world, run, affinity)

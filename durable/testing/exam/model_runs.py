@@ -82,8 +82,13 @@ def fire(world: World, run: Run, fired: Fired) -> None:
     run.fired[fired.ref] = fired
     if run.owner is not None:
         tell(world, run)
-    elif run.turn is None:
+    elif run.turn is None and not backs_off(run):
         queue_turn(world, run, fired.at)
+
+
+def backs_off(run: Run) -> bool:
+    """Whether its handler waits for its next attempt: nothing else queues the run then."""
+    return "" in run.timers
 
 
 # ---------------------------------------------------------------- parents

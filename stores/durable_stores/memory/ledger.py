@@ -99,7 +99,7 @@ class Ledger:
             self.events.hold(fired.event)
         if run.owner is not None:
             self.tell(call, run)
-        elif run.turn is None:
+        elif run.turn is None and not run.backs_off:
             self.queue(call, run, fired.at)
 
     def tell(self, call: Call, run: Run) -> None:

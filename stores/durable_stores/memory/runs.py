@@ -91,6 +91,11 @@ class Run:
     holder: str | None = None
 
     @property
+    def backs_off(self) -> bool:
+        """Whether its handler waits for its next attempt: nothing else queues the run then."""
+        return self.timers is not None and "" in self.timers
+
+    @property
     def over(self) -> bool:
         """Whether nothing can happen to it any more but to be announced and removed."""
         return self.cancelled or self.ended is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from durable.records import CommitAnswer, CommitState, End, New, Park, RunStatus, Stay, Yield
 from durable_stores.sqlite import lanes, runs, turns, waits
 from durable_stores.sqlite.admission import admit_one, is_outdated
+from durable_stores.sqlite.firing import backs_off
 from durable_stores.sqlite.rows import memo_row
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _go(work: Work, run: Run, commit: Commit) -> None:
     match commit.then:
         case Park(affinity):
             runs.let_go(work, run, affinity)
-            if _has_fired(work, run):
+            if _has_fired(work, run) and not backs_off(work, run):
                 turns.queue(work, run, work.now)
         case Yield(affinity):
             runs.let_go(work, run, affinity)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from durable.records import Fired, Parent
 
-__all__ = ["close_wait", "fire", "fired_by", "refuse_parents", "tell_parents", "what_came_of"]
+__all__ = ["backs_off", "close_wait", "fire", "fired_by", "refuse_parents", "tell_parents", "what_came_of"]
 
 _ADD = """
 INSERT INTO fired (run, number, ref, cause, at, event, status, value, due, attempt, error, step, started)
@@ -54,8 +54,16 @@ def fire(
     work.sql.execute(_ADD, (run.id, run.fired, ref, cause.name.lower(), at, event, status, value, *timer))
     if run.owner is not None:
         run.news = work.tell(run, run.owner)
-    else:
+    elif not backs_off(work, run):
         turns.queue(work, run, at)
+
+
+def backs_off(work: Work, run: Run) -> bool:
+    """Whether its handler waits for its next attempt: nothing else queues the run then."""
+    if not run.tied:
+        return False
+    found = work.sql.execute("SELECT 1 FROM jobs WHERE run = ? AND kind = 'timer' AND ref = ''", (run.id,))
+    return found.fetchone() is not None
 
 
 def close_wait(work: Work, run: str, ref: str) -> None:
