@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable.functions import Function
 from durable.hosting import event_query, position, run_query
@@ -95,7 +95,7 @@ class Archive(ABC):
         query = run_query(key, status, event_id, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Run]:
-            found = await self._store.runs(evolve(query, before=before, limit=limit + 1))
+            found = await self._store.runs(replace(query, before=before, limit=limit + 1))
             more = found[limit - 1].run.id if len(found) > limit else None
             return Page([Run(self, one) for one in found[:limit]], more)
 
@@ -115,7 +115,7 @@ class Archive(ABC):
 
         async def fetch(before: str | None) -> Page[Event[Any]]:
             place = None if before is None else position(before)
-            found = await self._store.events(evolve(query, before=place, limit=limit + 1))
+            found = await self._store.events(replace(query, before=place, limit=limit + 1))
             more = str(found[limit - 1].seq) if len(found) > limit else None
             return Page([event_of(one) for one in found[:limit]], more)
 

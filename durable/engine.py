@@ -14,19 +14,17 @@ import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable._core.expressions import compile_condition
 from durable._executor.driver import owner
-from durable._executor.service import Options, Service
-from durable._executor.worker import Worker
 from durable.archive import Archive, Named
 from durable.clock import SystemClock
 from durable.codec import PLAIN, decode, encode
 from durable.durations import shown, to_ms, to_point_ms
 from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
 from durable.functions import Function
-from durable.hosting import at_least, event_list, hosted, instance, name_of, observing, run_query
+from durable.hosting import Options, at_least, event_list, hosted, instance, name_of, observing, run_query
 from durable.ids import Ulids
 from durable.limits import Limits, Retention
 from durable.observers import Observer, Observers
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from durable._core.catalog import Blueprint, Catalog
+    from durable._executor.service import Service
     from durable.clock import Clock
     from durable.codec import Decoder
     from durable.durations import Duration, PointInTime
@@ -89,8 +88,6 @@ class Engine(Archive):
         >>> async with durable.Engine("sqlite:///shop.db", functions=[process_order]) as engine:
         ...     await engine.send(durable.Event("order/created", {"order_id": "o-1"}))
     """
-
-    worker_class: type[Worker] = Worker
 
     def __init__(
         self,
@@ -167,15 +164,9 @@ class Engine(Archive):
             await service.stop()
 
     def _make(self) -> Service:
-        return Service(
-            self,
-            self._store,
-            self._clock,
-            self._options,
-            random=self._random,
-            ulids=self._ulids,
-            worker=self.worker_class,
-        )
+        from durable._executor.service import Service  # noqa: PLC0415 - the executor comes with the first engine
+
+        return Service(self, self._store, self._clock, self._options, random=self._random, ulids=self._ulids)
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncGenerator[None]:
@@ -213,7 +204,7 @@ class Engine(Archive):
     def _open(self, what: str) -> Service:
         """What executes, if it may be used from here."""
         service = self._service
-        if service is None:
+        if service is None or not service.open:
             raise DurableError(f"engine.{what}: the engine is not open: use `async with engine:`")
         if os.getpid() != service.pid:
             raise DurableError(
@@ -409,7 +400,7 @@ class Engine(Archive):
             else to_point_ms(started_before, what="cancel_runs(started_before)")
         )
         alive = [status for status in RunStatus if not status.ended]
-        query = evolve(
+        query = replace(
             run_query(self._known(service, function).key, alive, None, None, None, 256),
             since=after,
             until=before,
@@ -422,7 +413,7 @@ class Engine(Archive):
                 if condition is None or condition(event_of(one.events[0]).as_json())
             ]
             count += (await service.cancel(chosen)).count(Cancellation.DONE)
-            query = evolve(query, before=found[-1].run.id)
+            query = replace(query, before=found[-1].run.id)
         return count
 
     async def pause(self, function: Named) -> None:

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from attrs import frozen
+
 from durable.durations import PointInTime, shown, to_point_ms
 from durable.errors import ConfigError
 from durable.events import Event
 from durable.functions import Function
-from durable.observers import Observer
+from durable.observers import Observer, Observers
 from durable.records import EventQuery, RunQuery, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from durable.limits import Limits, Retention
 
 __all__ = [
+    "Options",
     "at_least",
     "event_list",
     "event_query",
@@ -30,6 +35,25 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+@frozen
+class Options:
+    """An engine's configuration, checked; durations in ms."""
+
+    app: str
+    version: str | None
+    functions: Mapping[str, Function[Any]]
+    limits: Limits
+    retention: Retention
+    observers: Observers
+    max_concurrency: int
+    max_threads: int
+    lease: int
+    warm_for: int
+    max_warm: int
+    shutdown: int
+    strict: bool
 
 
 def hosted(app: str, functions: Sequence[Function[Any]]) -> dict[str, Function[Any]]:

@@ -100,8 +100,13 @@ class Store(Protocol):
         """Let go of connections and locks. Engines that did not `leave` are then found among the dead."""
         ...
 
-    async def join(self, now_ms: int, engine: str) -> None:
-        """`engine`, an id that was never used before, is alive from now on: until it leaves, or is buried."""
+    async def join(self, now_ms: int, engine: str) -> bool:
+        """`engine`, an id that was never used before, is alive from now on: until it leaves, or is buried.
+
+        Returns:
+            Whether others are there that joined and did not leave. Each of them hears its bell
+            (`wait_for_work`): from now on they have to send heartbeats, and to look for each other's death.
+        """
         ...
 
     async def leave(self, now_ms: int, engine: str) -> None:

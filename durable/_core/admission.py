@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from durable._core.catalog import Blueprint, Cancel, Catalog
-    from durable._core.expressions import Condition
+    from durable._core.cel import Condition
     from durable.records import Commit, Cursor, History, Memo, Parent
 
 __all__ = [

@@ -18,7 +18,7 @@ from durable.triggers import CronTrigger, EventTrigger, patterns_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from durable._core.expressions import Condition, Key
+    from durable._core.cel import Condition, Key
     from durable.functions import FunctionConfig
     from durable.records import Registry
 

@@ -17,7 +17,7 @@ from durable.records import StepKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from durable._core.expressions import Condition
+    from durable._core.cel import Condition
     from durable.codec import Decoder
     from durable.retries import RetryDelays
 

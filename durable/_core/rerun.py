@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from durable.records import History, Memo
@@ -29,4 +29,4 @@ def kept_memos(history: History, from_step: str | tuple[str, int]) -> tuple[Memo
         if (one.started, one.position) < (chosen.started, chosen.position)
         and (one.step, one.index) != (step, index)
     ]
-    return tuple(evolve(one, position=number) for number, one in enumerate(kept))
+    return tuple(replace(one, position=number) for number, one in enumerate(kept))

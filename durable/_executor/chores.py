@@ -28,8 +28,7 @@ __all__ = ["Chores"]
 
 _log = logging.getLogger("durable.chores")
 
-_SWEEP_AFTER = 1000
-"""Ends of runs after which what retention allows is removed."""
+_SWEEP_EVERY_MS = 3600 * 1000
 
 _MOST_MISSED = 1000
 _RETRY_SECONDS = 1.0
@@ -62,15 +61,19 @@ class Chores:
         self._ticks: list[Tick] = []
         self._busy = False
         self._peers = False
-        self._swept = 0
-        self.ended = 0
-        self._changed = asyncio.Event()
+        self._sweep_at = 0
+        self._untidy = asyncio.Event()
+        self._untidy.set()
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing is to be done at the present time."""
         due = self.next_due
-        return not self._busy and (due is None or due > self._service.clock.now_ms())
+        return (
+            not self._busy
+            and not self._untidy.is_set()
+            and (due is None or due > self._service.clock.now_ms())
+        )
 
     @property
     def next_due(self) -> int | None:
@@ -89,7 +92,6 @@ class Chores:
         await self._first_ticks()
         self._busy = False
         self._service.pulse()
-        await self._sweep()
         while True:
             due = self.next_due
             if due is None:
@@ -100,7 +102,6 @@ class Chores:
                 await clock.sleep_until(due)
             self._busy = True
             await self._fire()
-            await self._sweep()
             self._busy = False
             self._service.pulse()
 
@@ -185,9 +186,23 @@ class Chores:
 
     # ------------------------------------------------------------ retention
 
+    def run_ended(self) -> None:
+        """A run has ended: by now others may be old enough to be removed."""
+        if self._service.clock.now_ms() >= self._sweep_at:
+            self._untidy.set()
+
+    async def tidy(self) -> None:
+        """Remove what is old: on entering, and then after ends of runs, once an hour at most."""
+        while True:
+            await self._sweep()
+            self._untidy.clear()
+            self._service.pulse()
+            await self._untidy.wait()
+
     async def _sweep(self) -> None:
         """Remove what retention allows, in small steps."""
         service = self._service
+        self._sweep_at = service.clock.now_ms() + _SWEEP_EVERY_MS
         retention = service.options.retention
         now = service.clock.now_ms()
         cutoffs = Cutoffs(now - retention.runs_ms, now - retention.steps_ms, now - retention.events_ms)

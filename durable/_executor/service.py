@@ -13,7 +13,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from attrs import frozen
 
 from durable._core.catalog import registration
 from durable._executor.chores import Chores
@@ -23,19 +22,17 @@ from durable._executor.worker import Worker
 from durable.errors import DurableWarning, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
     from random import Random
 
     from durable.clock import Clock
-    from durable.functions import Function
+    from durable.hosting import Options
     from durable.ids import Ulids
-    from durable.limits import Limits, Retention
-    from durable.observers import Observers
     from durable.records import Cancellation, RunRecord
     from durable.runs import Run
     from durable.store import Store
 
-__all__ = ["Options", "Service"]
+__all__ = ["Service"]
 
 _log = logging.getLogger("durable.engine")
 
@@ -48,25 +45,6 @@ _SELDOM_SECONDS = 5.0
 
 _HURRIED_MS = 2000
 """How long interrupted callbacks have to end, on leaving."""
-
-
-@frozen
-class Options:
-    """An engine's configuration, checked; durations in ms."""
-
-    app: str
-    version: str | None
-    functions: Mapping[str, Function[Any]]
-    limits: Limits
-    retention: Retention
-    observers: Observers
-    max_concurrency: int
-    max_threads: int
-    lease: int
-    warm_for: int
-    max_warm: int
-    shutdown: int
-    strict: bool
 
 
 class Service:
@@ -100,6 +78,7 @@ class Service:
         self.options = options
         self.id = ulids.new(clock.now_ms())
         self.tasks: list[asyncio.Task[None]] = []
+        self.open = False
         self.hurried = False
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._recent: dict[str, RunRecord] = {}
@@ -133,8 +112,8 @@ class Service:
         """Open the store, take over what the dead have left, register, execute."""
         await self.store.open()
         try:
-            await self.store.join(self.clock.now_ms(), self.id)
             await self.chores.bury_the_dead()
+            peers = await self.store.join(self.clock.now_ms(), self.id)
             await self._register()
         except BaseException:
             await self.store.close()
@@ -146,8 +125,12 @@ class Service:
             self.worker.run(),
             self._listen(),
             self.chores.run(),
+            self.chores.tidy(),
         ):
             self._keep(work)
+        if peers:
+            self.chores.has_peers()
+        self.open = True
         self.worker.wake()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
@@ -324,7 +307,7 @@ class Service:
         return states
 
     def _run_ended(self, record: RunRecord) -> None:
-        self.chores.ended += 1
+        self.chores.run_ended()
         self._recent[record.id] = record
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]

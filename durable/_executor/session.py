@@ -14,7 +14,7 @@ from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable._core import operations as ops
 from durable._core.journal import Entry, Journal, Key
@@ -424,7 +424,7 @@ class Session:
         """A signal was sent: whether somebody took it is known only now."""
         assert pending.result is not None
         if isinstance(answer, New) and answer.taken:
-            pending.result = evolve(pending.result, value=b"true")
+            pending.result = replace(pending.result, value=b"true")
         self.rounds.answered(pending)
 
     # ------------------------------------------------------------ waiting, and going on

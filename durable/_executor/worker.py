@@ -385,6 +385,10 @@ class Worker:
                 self._consider(one.admitted)
         self._pulse()
 
+    def judged(self) -> None:
+        """Verdicts are written: there may be more candidates."""
+        self.wake()
+
     def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer, now: int) -> None:
         """One commit, written at `now`, was answered."""
         if answer.state is CommitState.OK:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from durable._executor.service import Service
 from durable._executor.worker import Worker
 from durable.durations import from_ms, to_ms
 from durable.engine import Engine
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from durable._core.operations import Call
-    from durable._executor.service import Service
     from durable.context import Attempt
     from durable.durations import Duration
     from durable.functions import Function
@@ -64,7 +64,6 @@ class TestEngine(Engine):
     """
 
     __test__ = False
-    worker_class = StubbedWorker
 
     def __init__(
         self,
@@ -80,7 +79,15 @@ class TestEngine(Engine):
         self._stubs: dict[str, Any] = {}
 
     def _make(self) -> Service:
-        service = super()._make()
+        service = Service(
+            self,
+            self._store,
+            self._clock,
+            self._options,
+            random=self._random,
+            ulids=self._ulids,
+            worker=StubbedWorker,
+        )
         assert isinstance(service.worker, StubbedWorker)
         service.worker.stubs = self._stubs
         return service

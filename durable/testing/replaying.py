@@ -16,13 +16,12 @@ __all__ = ["ReplayingWorker"]
 class ReplayingWorker(StubbedWorker):
     """Hands each run back as soon as something new is in its journal, and replays it from there.
 
-    Callbacks in flight may end first, so that none is executed more often than without it. Parked runs are
-    to be evicted at once: give the engine ``max_warm=0``.
+    Not while a callback is in flight: none is interrupted, and none is executed more often than without it.
+    Parked runs are to be evicted at once: give the engine ``max_warm=0``.
     """
 
     def _went(self, session: Session, commit: Commit) -> None:
         """A commit is durable: if it has brought memos, the present pass is over."""
         super()._went(session, commit)
-        going = session.end is None and not session.parked and not session.unwinding and not session.halted
-        if commit.memos and going:
-            session.halt()
+        if commit.memos and not session.active and not session.parked:
+            session.halt()  # not `let_go`: a callback that is about to begin must not

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import asyncio  # noqa: TC003 - resolved by what is tested
+import asyncio
 import functools
 import typing
-from collections.abc import Awaitable, Coroutine  # noqa: TC003
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable._core.cel_kinds import Uint
-from durable._core.expressions import (
+from durable._core.cel import (
     NULL_KEY,
     EvaluationError,
     KeyValue,
@@ -22,6 +21,7 @@ from durable._core.expressions import (
     lookup,
     prune,
 )
+from durable._core.cel_kinds import Uint
 from durable.errors import ConfigError
 
 BOTH = frozenset({"event", "async"})

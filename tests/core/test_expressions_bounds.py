@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from durable._core.cel_kinds import OverBounds
-from durable._core.expressions import (
+from durable._core.cel import (
     Condition,
     EvaluationError,
     compile_condition,
@@ -20,6 +19,7 @@ from durable._core.expressions import (
     index_key,
     prune,
 )
+from durable._core.cel_kinds import OverBounds
 from durable.errors import ConfigError
 
 BOTH = frozenset({"event", "async"})
@@ -212,7 +212,7 @@ def test_fuzz_campaign():
 
 def test_celpy_and_re2_come_with_the_first_expression():
     code = (
-        "import sys, durable._core.expressions as e; assert not {'celpy', 'lark', 're2'} & set(sys.modules);"
+        "import sys, durable._core.cel as e; assert not {'celpy', 'lark', 're2'} & set(sys.modules);"
         "limit = sys.getrecursionlimit(); assert e.compile_condition('1 == 1')(None); assert sys.getrecursionlimit() == limit"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=__file__.rsplit("/tests/", 1)[0])

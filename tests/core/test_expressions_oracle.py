@@ -24,8 +24,8 @@ from celpy.evaluation import CELEvalError, base_functions
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from durable._core.cel import EvaluationError, compile_condition
 from durable._core.cel_kinds import CelType, OverBounds, Uint
-from durable._core.expressions import EvaluationError, compile_condition
 
 BOTH = frozenset({"event", "async"})
 NUMBERS = (celtypes.IntType, celtypes.DoubleType, celtypes.UintType)

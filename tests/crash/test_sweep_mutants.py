@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable._core.journal import Journal
 from durable._executor import arming
@@ -43,7 +43,7 @@ def changing(monkeypatch, method, change):
 
 @mutant("sequence", "gather", red="and .* is not recorded|before .* was recorded")
 def a_memo_is_dropped(monkeypatch):
-    changing(monkeypatch, (Draft, "commit"), lambda commit: evolve(commit, memos=commit.memos[1:]))
+    changing(monkeypatch, (Draft, "commit"), lambda commit: replace(commit, memos=commit.memos[1:]))
 
 
 @mutant("sequence", "as_completed", red="began before .* was recorded")
@@ -57,7 +57,7 @@ def the_next_callback_is_not_held_back(monkeypatch):
 @mutant("sequence", red="has ended, and .* is not recorded")
 def the_end_is_written_without_the_last_memos(monkeypatch):
     def change(commit):
-        return evolve(commit, memos=()) if isinstance(commit.then, End) else commit
+        return replace(commit, memos=()) if isinstance(commit.then, End) else commit
 
     changing(monkeypatch, (Draft, "commit"), change)
 
@@ -77,7 +77,7 @@ def a_replay_delivers_in_another_order(monkeypatch):
 
 @mutant("sleeps", red="Stuck|hangs")
 def a_timer_is_not_written(monkeypatch):
-    changing(monkeypatch, (Draft, "commit"), lambda commit: evolve(commit, timers=()))
+    changing(monkeypatch, (Draft, "commit"), lambda commit: replace(commit, timers=()))
 
 
 @mutant("send_event that starts a function", red="AssertionError")
@@ -132,7 +132,7 @@ def a_commit_has_no_fence(monkeypatch):
         for item in items:
             run = self._ledger.runs.by_id.get(item.run)
             owned = isinstance(item, Commit) and run is not None
-            fitted.append(evolve(item, gen=run.gen) if owned else item)
+            fitted.append(replace(item, gen=run.gen) if owned else item)
             if owned and run.owner is not None:
                 engine = run.owner.id
         return await before(self, now_ms, engine, fitted)
@@ -154,7 +154,7 @@ def ids_of_starts_and_keys_are_not_remembered(monkeypatch):
 
     async def admit(self, now_ms, admissions, request=None):
         forgetful = [
-            evolve(one, plans=tuple(evolve(plan, once=()) for plan in one.plans)) for one in admissions
+            replace(one, plans=tuple(replace(plan, once=()) for plan in one.plans)) for one in admissions
         ]
         return await before(self, now_ms, forgetful, request)
 
@@ -167,7 +167,7 @@ def ids_of_events_are_not_remembered(monkeypatch):
 
     async def admit(self, now_ms, admissions, request=None):
         forgetful = [
-            one if one.event is None else evolve(one, event=evolve(one.event, once=False))
+            one if one.event is None else replace(one, event=replace(one.event, once=False))
             for one in admissions
         ]
         return await before(self, now_ms, forgetful, request)
@@ -181,7 +181,7 @@ def a_commit_is_applied_in_halves(monkeypatch):
 
     async def commit(self, now_ms, engine, items):
         halves = [
-            evolve(item, memos=()) if isinstance(item, Commit) and isinstance(item.then, End) else item
+            replace(item, memos=()) if isinstance(item, Commit) and isinstance(item.then, End) else item
             for item in items
         ]
         return await before(self, now_ms, engine, halves)

@@ -286,7 +286,7 @@ async def test_a_non_retriable_error_in_the_handler_fails_the_run_at_once(store)
     ["90s", 90, timedelta(seconds=90), datetime(2030, 1, 1, 0, 1, 30, tzinfo=UTC), "2030-01-01T00:01:30Z"],
     ids=repr,
 )
-async def test_retry_after_sets_when_the_next_attempt_runs(store, after):
+async def test_retry_after_sets_when_the_next_attempt_runs(after):
     times = []
 
     async def fail_once():
@@ -294,7 +294,7 @@ async def test_retry_after_sets_when_the_next_attempt_runs(store, after):
         if len(times) == 1:
             raise durable.RetryAfterError("later", after)
 
-    async with TestEngine([f := one_step(fail_once)], store=store) as t:
+    async with TestEngine([f := one_step(fail_once)]) as t:
         await t.invoke(f)
     assert times[1] - times[0] == timedelta(seconds=90)
 

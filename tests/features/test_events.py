@@ -108,8 +108,8 @@ def test_an_event_that_is_not_valid_cannot_be_made(make):
     ],
     ids=lambda e: f"{e.name} {e.data}"[:40],
 )
-async def test_an_event_that_may_not_be_sent_is_refused(store, event):
-    async with TestEngine([], store=store) as t:
+async def test_an_event_that_may_not_be_sent_is_refused(event):
+    async with TestEngine([]) as t:
         with pytest.raises(durable.EventRejected):
             await t.send(event)
         assert (await t.events()).items == []
@@ -153,8 +153,8 @@ async def test_an_empty_list_has_no_ids(store):
 
 
 @pytest.mark.parametrize("wrong", [{"name": "e"}, "e", None, [Event("e"), "e"]], ids=repr)
-async def test_what_is_no_event_is_refused(store, wrong):
-    async with TestEngine([], store=store) as t:
+async def test_what_is_no_event_is_refused(wrong):
+    async with TestEngine([]) as t:
         with pytest.raises((durable.DurableError, TypeError)):
             await t.send(wrong)
         assert (await t.events()).items == []

@@ -149,8 +149,8 @@ async def test_filters_and_pages_go_together(store):
     ],
     ids=repr,
 )
-async def test_a_wrong_question_is_a_config_error(store, wrong):
-    async with TestEngine(ALL, store=store) as t:
+async def test_a_wrong_question_is_a_config_error(wrong):
+    async with TestEngine(ALL) as t:
         with pytest.raises(durable.ConfigError, match=next(iter(wrong))):
             await t.runs(**wrong)
 

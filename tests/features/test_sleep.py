@@ -24,8 +24,8 @@ def sleeper(*args, method="sleep", **config):
     + [(timedelta(days=7), 604800)],
     ids=str,
 )
-async def test_sleeps_as_long_as_it_says(store, duration, seconds):
-    async with TestEngine([f := sleeper(duration)], store=store) as t:
+async def test_sleeps_as_long_as_it_says(duration, seconds):
+    async with TestEngine([f := sleeper(duration)]) as t:
         began = t.now
         assert await t.invoke(f) == "awake"
         assert (t.now - began).total_seconds() == seconds
@@ -151,16 +151,16 @@ async def test_a_sleep_until_beyond_the_limit_fails_its_step(store):
 
 
 @pytest.mark.parametrize("wrong", ["4 minutes", "", -1, None, True, "-5s", float("nan")], ids=repr)
-async def test_a_wrong_duration_fails_the_run_at_once(store, wrong):
-    async with TestEngine([f := sleeper(wrong)], store=store) as t:
+async def test_a_wrong_duration_fails_the_run_at_once(wrong):
+    async with TestEngine([f := sleeper(wrong)]) as t:
         with pytest.raises(durable.RunFailed, match="nap") as caught:
             await t.invoke(f)
     assert caught.value.error.name == "ConfigError"
 
 
 @pytest.mark.parametrize("wrong", [datetime(2030, 1, 1), "2030-01-01T00:00:00", "tomorrow", 5], ids=repr)  # noqa: DTZ001
-async def test_a_point_without_a_zone_is_never_guessed(store, wrong):
-    async with TestEngine([f := sleeper(wrong, method="sleep_until")], store=store) as t:
+async def test_a_point_without_a_zone_is_never_guessed(wrong):
+    async with TestEngine([f := sleeper(wrong, method="sleep_until")]) as t:
         with pytest.raises(durable.RunFailed) as caught:
             await t.invoke(f)
     assert caught.value.error.name == "ConfigError"

@@ -110,16 +110,16 @@ async def test_ids_survive_a_restart(store):
 
 
 @pytest.mark.parametrize("data", [object(), {"x": object()}, {"x": float("nan")}], ids=["object", "deep", "nan"])
-async def test_data_that_is_no_json_is_refused_and_nothing_starts(store, data):
-    async with TestEngine([f := noting([])], store=store) as t:
+async def test_data_that_is_no_json_is_refused_and_nothing_starts(data):
+    async with TestEngine([f := noting([])]) as t:
         with pytest.raises(durable.DurableError):
             await t.start(f, data)
         assert (await t.runs()).items == []
 
 
 @pytest.mark.parametrize("data", [[1, 2], "text", 5], ids=repr)
-async def test_data_that_is_no_object_is_refused(store, data):
-    async with TestEngine([f := noting([])], store=store) as t:
+async def test_data_that_is_no_object_is_refused(data):
+    async with TestEngine([f := noting([])]) as t:
         with pytest.raises((durable.DurableError, TypeError)):
             await t.start(f, data)
         assert (await t.runs()).items == []

@@ -71,7 +71,7 @@ ROUND_TRIPS = [
 
 
 @pytest.mark.parametrize(("annotation", "value"), ROUND_TRIPS, ids=lambda v: getattr(v, "__name__", None))
-async def test_a_step_result_survives_in_its_annotated_type(store, annotation, value):
+async def test_a_step_result_survives_in_its_annotated_type(annotation, value):
     async def make():
         return value
 
@@ -83,7 +83,7 @@ async def test_a_step_result_survives_in_its_annotated_type(store, annotation, v
         seen.append(await ctx.step.run("make", make))
         await ctx.step.sleep("nap", "1h")
 
-    async with TestEngine([f], store=store, max_warm=0) as t:
+    async with TestEngine([f], max_warm=0) as t:
         await t.invoke(f)
     assert seen == [value, value]
     assert type(seen[0]) is type(seen[1]) is type(value)
@@ -161,7 +161,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("value", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_a_result_that_is_no_json_fails_the_step_at_once(store, value):
+async def test_a_result_that_is_no_json_fails_the_step_at_once(value):
     calls = []
 
     async def make():
@@ -174,7 +174,7 @@ async def test_a_result_that_is_no_json_fails_the_step_at_once(store, value):
             await ctx.step.run("make", make)
         return [caught.value.name, caught.value.step_id, caught.value.attempts]
 
-    async with TestEngine([f], store=store) as t:
+    async with TestEngine([f]) as t:
         assert await t.invoke(f) == ["SerializationError", "make", 1]
     assert len(calls) == 1
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import durable
 from durable import Backoff, Event, StepError
+from durable.steps import Timeout
 from tests.laws import programs as p
 from tests.laws.recorder import Execution
 
@@ -40,6 +41,24 @@ def retrieved(task: asyncio.Task[Any]) -> None:
     """Nobody else looks at what a task that was given up ended with."""
     if not task.cancelled():
         task.exception()
+
+
+class _Noted(Timeout):
+    """A durable time limit that notes its end."""
+
+    __slots__ = ("_at", "_key")
+
+    def __init__(self, performer: Any, op: Any, at: Pass) -> None:
+        super().__init__(performer, op)
+        self._at = at
+
+    async def __aenter__(self) -> Timeout:
+        self._key = self._at.key(self._op.step)
+        return await super().__aenter__()
+
+    def _expire(self) -> None:
+        self._at.note("error", self._key, "time is over")
+        super()._expire()
 
 
 class Traced:
@@ -85,7 +104,7 @@ class Traced:
             if final or attempt < fails:
                 raise ValueError(label)
 
-        async def work(label: str) -> str:
+        async def work(label):  # without annotations: each would be resolved anew
             opening(label)
             for _ in range(turns + book.book.jitter()):
                 await asyncio.sleep(0)
@@ -94,7 +113,7 @@ class Traced:
             book.ended(at, key)
             return label
 
-        def threaded(label: str) -> str:
+        def threaded(label):
             opening(label)
             book.ended(at, key)
             return label
@@ -159,19 +178,10 @@ class Traced:
 
         return str(await self._noted(step, call, str))
 
-    @asynccontextmanager
-    async def timeout(self, step: str, seconds: float) -> AsyncIterator[None]:
-        """A durable time limit."""
-        key = None
-        try:
-            limit = self._step.timeout(step, seconds)
-            key = self.at.key(step)
-            async with limit:
-                yield
-        except TimeoutError as error:
-            if repr(step) in str(error):
-                self.at.note("error", key, "time is over")
-            raise
+    def timeout(self, step: str, seconds: float) -> Timeout:
+        """A durable time limit; notes when it is delivered, not when the block is left."""
+        limit = self._step.timeout(step, seconds)
+        return _Noted(limit._performer, limit._op, self.at)
 
     @asynccontextmanager
     async def within(self, idle: int = IDLE_TURNS) -> AsyncIterator[None]:
@@ -198,7 +208,7 @@ class Traced:
 
 @durable.function("child", retries=0)
 async def child(ctx: Context) -> str:
-    async def work(sender: str) -> str:
+    async def work(sender):
         return f"child of {sender}"
 
     return await ctx.step.run("only", work, ctx.event.data["from"])
@@ -338,6 +348,7 @@ class Interpreter:
             async with self.steps.timeout(node.id, node.seconds):
                 return await self.run(node.body, at, "body")
         except TimeoutError:
+            self._note("out of time", node)
             return ["in time?", await self.run(node.otherwise, at, "otherwise")]
 
     async def _within(self, node: p.Within, at: Execution) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable._core.catalog import registration
 from durable.records import Commit, CommitState, New
@@ -54,8 +54,8 @@ def _answered(commit: Commit, answer: CommitAnswer) -> Commit:
     }
     if not taken:
         return commit
-    memos = [evolve(one, value=taken.get(one.position, one.value)) for one in commit.memos]
-    return evolve(commit, memos=tuple(memos))
+    memos = [replace(one, value=taken.get(one.position, one.value)) for one in commit.memos]
+    return replace(commit, memos=tuple(memos))
 
 
 class Weather(Passing):

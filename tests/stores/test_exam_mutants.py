@@ -6,7 +6,7 @@ The stores are the model itself behind asynchronous doors, so that nothing but t
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 pytest.register_assert_rewrite("durable.testing.exam")
 
@@ -74,7 +74,7 @@ class CommitWithoutFence(ModelStore):
             if isinstance(item, Commit) and run is not None and run.owner is not None:
                 run.owner = engine
         unfenced = tuple(
-            evolve(item, gen=world.runs[item.run].gen)
+            replace(item, gen=world.runs[item.run].gen)
             if isinstance(item, Commit) and item.run in world.runs
             else item
             for item in items
@@ -88,7 +88,7 @@ class LostAnswerIsLost(ModelStore):
     async def claim(self, now, request):
         state = self.model.world.engines.get(request.engine)
         told = state.told if state is not None else 0
-        return self.model.claim(now, evolve(request, seen=max(request.seen, told)))
+        return self.model.claim(now, replace(request, seen=max(request.seen, told)))
 
 
 class PlaceIsFreedEarly(ModelStore):

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import asynccontextmanager
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable.errors import ConfigError, StoreError
 from durable.records import (
@@ -296,7 +296,7 @@ async def crowd(store, name, n):
     )
     for start in range(0, n, 50):
         commits = [
-            evolve(fate, run=f"{name}-{number}-{start + i}")
+            replace(fate, run=f"{name}-{number}-{start + i}")
             for i in range(50)
             for number, fate in enumerate(fates)
         ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable.records import (
     Admission,
@@ -194,7 +194,7 @@ async def a_warm_run_comes_back_without_its_memos(harness: Harness) -> None:
         assert isinstance(warm, Claim)
         assert warm.warm
         assert warm.history.memos == ()
-        (repeated,) = (await stage.store.claim(stage.now, evolve(request, limit=0))).deliveries
+        (repeated,) = (await stage.store.claim(stage.now, replace(request, limit=0))).deliveries
         assert isinstance(repeated, Claim)
         assert not repeated.warm
         assert len(repeated.history.memos) == 1

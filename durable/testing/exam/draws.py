@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import define, evolve
+from attrs import define
+from msgspec.structs import replace
 
 from durable.records import (
     Admission,
@@ -163,7 +164,7 @@ class Draws:
         if self.chance(self.gated):
             plan = self._gated(plan, f"{function}:{key}")
         if self.chance(self.perilous):
-            plan = evolve(
+            plan = replace(
                 plan,
                 waits=tuple(self.wait(Effect.CANCEL) for _ in range(self.rng.randrange(3))),
                 start_timeout=self.now + self.one((0, 200, 1_000)) if self.chance(20) else None,
@@ -177,7 +178,7 @@ class Draws:
         batch = Batch(key, self.one((2, 3)), self.one((0, 200, 200)))
         debounce = Debounce(f"{key}:d", self.one((0, 100, 300)), self.one((None, 400)))
         latches = tuple(Latch(k, self.one((300, 5_000))) for k in self.some(("k1", "k2", ODD), 2))
-        return evolve(
+        return replace(
             plan,
             once=latches if self.chance(15) else (),
             rate=Rate(key, 1 + self.rng.randrange(3), self.one((200, 1_000))) if self.chance(15) else None,

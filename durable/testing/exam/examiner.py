@@ -8,7 +8,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from attrs import evolve, fields, frozen, has
+from attrs import frozen
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from durable.records import Admission, Admitted, Claim, Claimed, Commit, Committed, EventQuery, RunQuery
 from durable.testing.exam.harness import Checked
@@ -51,7 +53,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value) if type(value).__str__ is Enum.__str__ else repr(value.value)
     kind = cast("Any", type(value))
-    if not has(kind):
+    if not isinstance(value, Struct):
         return repr(value)
     told = [
         f"{field.name}={_shown(getattr(value, field.name))}"
@@ -144,9 +146,9 @@ class Examiner:
     def _with_registry(self, arg: Any) -> Any:
         """The argument, with `CURRENT` replaced."""
         if isinstance(arg, Admission):
-            return evolve(arg, registry=self.model.world.version) if arg.registry == CURRENT else arg
+            return replace(arg, registry=self.model.world.version) if arg.registry == CURRENT else arg
         if isinstance(arg, Commit):
-            return evolve(arg, admit=self._with_registry(arg.admit)) if arg.admit else arg
+            return replace(arg, admit=self._with_registry(arg.admit)) if arg.admit else arg
         if is_tuple(arg):
             return tuple(self._with_registry(item) for item in arg)
         return arg

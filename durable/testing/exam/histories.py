@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
+from msgspec.structs import replace
 
 from durable.records import (
     STAY,
@@ -199,7 +200,7 @@ class Author:
         found = [w for w in self.model.world.open_waits() if w.wait.event == admission.event.name]
         known = [w for w in found if w.wait.condition is not None and w.registered <= as_of]
         hits = tuple(Hit(w.run, w.wait.ref) for w in draws.some(known, 2))
-        return evolve(admission, as_of=as_of, hits=hits)
+        return replace(admission, as_of=as_of, hits=hits)
 
     def _request(self) -> Request:
         draws = self.draws

@@ -102,10 +102,12 @@ class Model:
 
     # ------------------------------------------------------------ life
 
-    def join(self, now: int, engine: str) -> None:
+    def join(self, now: int, engine: str) -> bool:
         """An engine lives."""
         self._begin(now)
+        others = any(state.lives for state in self.world.engines.values())
         self.world.engines[engine] = EngineState(engine)
+        return others
 
     def leave(self, now: int, engine: str) -> None:
         """An engine is gone of its own will."""

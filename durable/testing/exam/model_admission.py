@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable.gates import batch_due, debounce_due
 from durable.records import (
@@ -190,7 +190,7 @@ def _buffer(world: World, plan: Plan, seqs: list[int], parents: list[Parent]) ->
         return held.plan.run
     else:
         displaced, held.parents = held.parents, list(parents)
-        held.plan = evolve(plan, run=held.plan.run)
+        held.plan = replace(plan, run=held.plan.run)
         held.events = list(seqs)
         never_ran(world, displaced, "debounced")
     model_gates.take_latches(world, plan, held.plan.run)

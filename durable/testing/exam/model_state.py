@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
+from msgspec.structs import replace
 
 from durable.records import (
     Fired,
@@ -286,4 +287,4 @@ class World:
     def memo_value(self, run: Run, position: int | None, value: bytes) -> None:
         """Fill a memo in whose value was not known when it was made."""
         if position is not None and position in run.memos:
-            run.memos[position] = evolve(run.memos[position], value=value)
+            run.memos[position] = replace(run.memos[position], value=value)

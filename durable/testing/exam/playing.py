@@ -7,9 +7,11 @@ store.
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, fields, has
+from attrs import evolve
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from durable.testing.exam.draws import Draws
 from durable.testing.exam.examiner import Call, DifferenceError, Examiner, is_tuple
@@ -112,14 +114,14 @@ def _variants(value: Any) -> Iterator[Any]:
             before, after = value[:number], value[number + 1 :]
             yield before + after
             yield from ((*before, part, *after) for part in _variants(item))
-    elif has(cast("Any", type(value))):
-        for field in fields(cast("Any", type(value))):
+    elif isinstance(value, Struct):
+        for field in fields(value):
             held = getattr(value, field.name)
             if held == field.default:
                 continue
             if any(field.default == kind for kind in (None, (), 0)):
-                yield evolve(value, **{field.name: field.default})
-            yield from (evolve(value, **{field.name: part}) for part in _variants(held))
+                yield replace(value, **{field.name: field.default})
+            yield from (replace(value, **{field.name: part}) for part in _variants(held))
 
 
 async def _fails(harness: Harness, calls: Sequence[Call], like: DifferenceError) -> DifferenceError | None:

@@ -102,9 +102,9 @@ class MemoryStore:
         if found is not None:
             found.severed = True
 
-    async def join(self, now_ms: int, engine: str) -> None:  # noqa: ARG002 - nothing here needs the time
+    async def join(self, now_ms: int, engine: str) -> bool:  # noqa: ARG002 - nothing here needs the time
         """See `Store.join`."""
-        self._ledger.engines.join(engine)
+        return self._ledger.engines.join(engine)
 
     async def leave(self, now_ms: int, engine: str) -> None:
         """See `Store.leave`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable.records import CommitAnswer, CommitState, End, MemoState, New, Park, RunStatus, Stay, Yield
 
@@ -113,7 +113,7 @@ def _answer(run: Run, position: int, value: bytes) -> None:
     """Give the memo at `position` the value that was not known when it was made."""
     for memo in run.memos or ():
         if memo.position == position:
-            _append(run, (evolve(memo, value=value),))
+            _append(run, (replace(memo, value=value),))
             return
 
 

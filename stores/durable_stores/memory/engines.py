@@ -58,10 +58,14 @@ class Engines:
         self._by_id: dict[str, Engine] = {}
         self._hosts: dict[str, dict[Engine, None]] = {}
 
-    def join(self, name: str) -> None:
-        """An engine is alive from now on."""
+    def join(self, name: str) -> bool:
+        """An engine is alive from now on; whether others are, who hear of it."""
+        others = [one for one in self._by_id.values() if one.alive]
+        for one in others:
+            one.bell.set()
         engine = self._by_id[name] = Engine(name)
         self.hosts(engine, (name,))
+        return bool(others)
 
     def find(self, name: str) -> Engine | None:
         """The engine, alive or not; ``None`` if it never joined."""

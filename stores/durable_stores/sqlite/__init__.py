@@ -92,19 +92,23 @@ class SQLiteStore:
             await self._database.run(self._bells.close)
             await self._database.close()
 
-    async def join(self, now_ms: int, engine: str) -> None:
+    async def join(self, now_ms: int, engine: str) -> bool:
         """Take the engine's lock, and then say that it is alive."""
 
-        def body(work: Work) -> None:
+        def body(work: Work) -> tuple[str, ...]:
             self._locks.take(engine)
             try:
+                others = engines.others(work)
                 engines.join(work, engine)
                 self._bells.hang(engine)
             except BaseException:
                 self._locks.remove(engine)
                 raise
+            return others
 
-        await self._write(now_ms, None, body)
+        others = await self._write(now_ms, None, body)
+        self._bells.ring(others)
+        return bool(others)
 
     async def leave(self, now_ms: int, engine: str) -> None:
         """Release what it still owns, then its lock."""

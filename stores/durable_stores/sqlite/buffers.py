@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import orjson
 from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from durable.gates import batch_due, debounce_due
 from durable.records import Parent, Plan
@@ -57,7 +58,7 @@ def put(work: Work, key: str, plan: Plan, events: tuple[StoredEvent, ...]) -> Pu
         return Put(held.run, None, parents)
     else:
         displaced = held.parents
-        new = evolve(held, parents=parents, plan=evolve(plan, run=held.run))
+        new = evolve(held, parents=parents, plan=replace(plan, run=held.run))
         work.sql.execute("DELETE FROM buffered WHERE key = ?", (key,))
     size = _add(work, key, events)
     due = _due(work, plan, new.first, size)

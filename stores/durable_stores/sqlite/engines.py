@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from durable_stores.sqlite.work import Work
 
-__all__ = ["beat", "bury", "heartbeats", "join", "leave", "unburied"]
+__all__ = ["beat", "bury", "heartbeats", "join", "leave", "others", "unburied"]
 
 
 def join(work: Work, engine: str) -> None:
@@ -25,6 +25,12 @@ def join(work: Work, engine: str) -> None:
     if known is not None:
         raise StoreError(f"Engine {engine} has been here before: an engine's id is used once.")
     work.sql.execute("INSERT INTO engines (id, state, joined) VALUES (?, 'alive', ?)", (engine, work.now))
+
+
+def others(work: Work) -> tuple[str, ...]:
+    """Engines that joined, and neither left nor were buried."""
+    rows = work.sql.execute("SELECT id FROM engines WHERE state = 'alive'").fetchall()
+    return tuple(engine for (engine,) in rows)
 
 
 def leave(work: Work, engine: str) -> bool:
