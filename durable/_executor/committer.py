@@ -50,8 +50,8 @@ class Landing(Protocol):
         """Read the registry again."""
         ...
 
-    def committed(self, answer: Committed) -> None:
-        """A batch was answered: its deliveries and the pools it woke."""
+    def committed(self, answer: Committed, engine_id: str) -> None:
+        """A batch of `engine_id` was answered: its deliveries and the pools it woke."""
         ...
 
     def judged(self) -> None:
@@ -116,7 +116,9 @@ class Committer:
             if not items:  # all that is dirty waits for what is under way
                 await self._all_told()
                 continue
+            name = self.engine_id
             now, answer = await self._write(items)
+            self._landing.committed(answer, name)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
             if verdicts:
@@ -163,8 +165,6 @@ class Committer:
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
     def _land(self, sealed: list[Sealed], answer: Committed, now: int, start: int) -> None:
-        if start == 0:
-            self._landing.committed(answer)
         for number in range(start, min(start + SLICE, len(sealed))):
             session, draft, commit = sealed[number]
             try:

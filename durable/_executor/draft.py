@@ -131,3 +131,8 @@ class Pending:
         self.started = 0
         self.result: Memo | None = None
         self.cause: BaseException | None = None
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is a deadline that was delivered, whose block goes on: it keeps nothing from waiting."""
+        return self.phase is Phase.DELIVERED and self.expired is not None

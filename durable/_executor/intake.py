@@ -64,7 +64,7 @@ class Intake:
         ulids: Ulids,
         *,
         request: Callable[[], Request | None],
-        admitted: Callable[[Sequence[Admission], Admitted, int], None],
+        admitted: Callable[[Sequence[Admission], Admitted, int, Request | None], None],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -232,12 +232,13 @@ class Intake:
             catalog = self.catalog
             admissions = [letter(catalog) for parcel in parcels for letter in parcel.letters]
             now = self._clock.now_ms()
-            admitted = await self._store.admit(now, admissions, self._request())
+            request = self._request()
+            admitted = await self._store.admit(now, admissions, request)
             # The check of the registry is the same for all: either all are outdated, or none is.
             if not any(isinstance(one, Outdated) for one in admitted.answers):
                 break
             await self.refresh()
-        self._admitted(admissions, admitted, now)
+        self._admitted(admissions, admitted, now, request)
         answers = iter(admitted.answers)
         for number, parcel in enumerate(parcels):
             if number and number % SLICE == 0:

@@ -179,7 +179,7 @@ class Rounds:
         for pending in self.awaiting.values():
             if pending.phase is Phase.WAITING:
                 waits = True
-            elif pending.phase is not Phase.GONE:
+            elif pending.phase is not Phase.GONE and not pending.has_expired:
                 return False
         return waits and (self.quiet.reached or all(one.lone for one in self.awaiting.values()))
 

@@ -233,6 +233,8 @@ class Session:
         self.rounds.take_up(pending)
         try:
             await future
+            if self.unwinding:
+                raise Interrupt if asyncio.current_task() is self.root else asyncio.CancelledError
             self.rounds.quiet.touch()
             if pending.entry is not None and pending.entry.late:
                 # Recorded: it was cancelled between delivery and pick-up. So it must be again.

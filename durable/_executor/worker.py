@@ -221,7 +221,10 @@ class Worker:
         now = self.clock.now_ms()
         free = 0 if self.draining else max(0, self._free())
         self._due_meanwhile = None
-        claimed = await self._store.claim(now, Request(self.engine_id, self._seen, self._pools, free))
+        name = self.engine_id
+        claimed = await self._store.claim(now, Request(name, self._seen, self._pools, free))
+        if name != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
+            return True
         # What was written while the claim was under way is not in its answer.
         times = [due for due in (claimed.next_due, self._due_meanwhile) if due is not None]
         self._store_due = min(times, default=None)
@@ -237,10 +240,13 @@ class Worker:
 
     # ------------------------------------------------------------ deliveries
 
-    def admitted(self, admissions: Sequence[Admission], answer: Admitted, now: int) -> None:
+    def admitted(
+        self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request | None
+    ) -> None:
         """What became of a batch of admissions, stored at `now`."""
         self.due(chain.from_iterable(due_times(one, now) for one in admissions))
-        self._take(answer.deliveries)
+        if request is not None and request.engine == self.engine_id:
+            self._take(answer.deliveries)
         self._heard(answer.woke)
         self._consider(answer.answers)
         self._pulse()
@@ -376,9 +382,10 @@ class Worker:
         """Read the registry again."""
         await self.intake.refresh()
 
-    def committed(self, answer: Committed) -> None:
-        """A batch was answered."""
-        self._take(answer.deliveries)
+    def committed(self, answer: Committed, engine_id: str) -> None:
+        """A batch of `engine_id` was answered."""
+        if engine_id == self.engine_id:
+            self._take(answer.deliveries)
         self._heard(answer.woke)
         for one in answer.answers:
             if one.admitted:

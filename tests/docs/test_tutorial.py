@@ -59,9 +59,9 @@ def test_a_killed_program_goes_on_where_it_was(place):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as program:
         killed = [program.stdout.readline() for _ in output("killed").splitlines()]
+        assert "".join(killed) == output("killed")
         until_committed(place / "orders.db", "charge")
         program.send_signal(signal.SIGKILL)
-    assert "".join(killed) == output("killed")
     assert run(place, "orders.py", "o-2") == output("resumed")
 
 

@@ -244,7 +244,7 @@ async def test_check_tells_what_does_not_agree(tmp_path):
             ("DELETE FROM askers", "askers"),
             ("INSERT INTO slots VALUES ('slot:h', 3)", "places held"),
         ):
-            await store._database.write(lambda sql, harm=harm: sql.execute(harm))
+            await store._database.run(lambda harm=harm: store._database._sql.execute(harm))
             with pytest.raises(AssertionError, match=fault):
                 await store.check()
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from durable.errors import ConfigError
 from durable_stores.sqlite import checks, doors, engines, reads, registry, retention
+from durable_stores.sqlite.appending import append_memos
 from durable_stores.sqlite.connection import Database
 from durable_stores.sqlite.doorbell import Bells
 from durable_stores.sqlite.liveness import Locks
@@ -117,7 +118,7 @@ class SQLiteStore:
 
     async def extend(self, engine: str) -> bool:
         """Count the heartbeat on."""
-        return await self._database.write(lambda sql: engines.beat(sql, engine))
+        return await self._database.write(lambda sql: (engines.beat(sql, engine), []), self._bells.ring)
 
     async def dead(self, lease_ms: int) -> tuple[str, ...]:
         """Those whose lock is free, or whose heartbeat stands still; and those whose burial is not finished."""
@@ -181,7 +182,16 @@ class SQLiteStore:
 
     async def commit(self, now_ms: int, engine: str, items: Sequence[Commit | Verdict]) -> Committed:
         """Write what runs have to write."""
-        return await self._write(now_ms, engine, lambda work: doors.commit(work, engine, items))
+
+        def transaction(sql: sqlite3.Connection) -> tuple[Committed, list[str]]:
+            plain = append_memos(sql, engine, items)
+            if plain is not None:
+                return plain, []
+            work = Work(sql, now_ms, engine)
+            answer = doors.commit(work, engine, items)
+            return answer, work.finish()
+
+        return await self._database.write(transaction, self._bells.ring)
 
     async def cancel(
         self, now_ms: int, runs: Sequence[str], reason: str
@@ -229,8 +239,7 @@ class SQLiteStore:
             answer = body(work)
             return answer, work.finish()
 
-        answer, _ = await self._database.write(transaction, lambda result: self._bells.ring(result[1]))
-        return answer
+        return await self._database.write(transaction, self._bells.ring)
 
 
 def open_url(url: str) -> SQLiteStore:

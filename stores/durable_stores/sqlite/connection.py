@@ -69,18 +69,18 @@ class Database:
         self._sql = None
 
     async def write(
-        self, body: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
+        self, body: Callable[[sqlite3.Connection], tuple[T, list[str]]], ring: Callable[[list[str]], None]
     ) -> T:
-        """Run `body` as one transaction that holds the write lock, and `then` when its result is durable.
+        """Run `body` as one transaction that holds the write lock.
 
-        A cancelled await leaves both whole.
+        It says whom to `ring` when it is durable. A cancelled await leaves both whole.
         """
 
         def whole() -> T:
-            result = self._transaction("BEGIN IMMEDIATE", body)
-            if then is not None:
-                then(result)
-            return result
+            answer, engines = self._transaction("BEGIN IMMEDIATE", body)
+            if engines:
+                ring(engines)
+            return answer
 
         return await self._open_thread().submit(whole)
 

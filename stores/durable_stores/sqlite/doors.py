@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from durable.records import Admitted, Cancellation, Claimed, Commit, CommitAnswer, CommitState, Committed
 from durable_stores.sqlite import candidates, due, runs, taking, turns
 from durable_stores.sqlite.admission import admit_one
-from durable_stores.sqlite.appending import append_memos
 from durable_stores.sqlite.committing import commit_one
 from durable_stores.sqlite.deliveries import deliver, told_before
 
@@ -61,9 +60,6 @@ def claim(work: Work, request: Request) -> Claimed:
 
 def commit(work: Work, engine: str, items: Sequence[Commit | Verdict]) -> Committed:
     """Write what runs have to write."""
-    plain = append_memos(work.sql, engine, items)
-    if plain is not None:
-        return plain
     told = told_before(work, engine)
     if told is None:
         stale = CommitAnswer(CommitState.STALE)
