@@ -62,6 +62,7 @@ class Chores:
         self._busy = False
         self._peers = False
         self._sweep_at = 0
+        self._alive = asyncio.Lock()
         self._untidy = asyncio.Event()
         self._untidy.set()
 
@@ -227,8 +228,9 @@ class Chores:
         """Send a heartbeat; an engine that learns that it was buried joins anew."""
         service = self._service
         try:
-            if not await service.store.extend(service.id):
-                await service.rejoin()
+            async with self._alive:  # whoever comes second says it under the new name
+                if not await service.store.extend(service.id):
+                    await service.rejoin()
         except StoreError as error:
             _log.warning("no heartbeat could be sent: %s", error)
 

@@ -113,8 +113,10 @@ class Committer:
             sealed = self._seal()
             verdicts = [self._verdicts.popleft() for _ in range(min(len(self._verdicts), BATCH))]
             items = [*(commit for _, _, commit in sealed), *verdicts]
-            if not items:  # all that is dirty waits for what is under way
-                await self._all_told()
+            if not items:
+                self.busy = False
+                if self._held:  # all that is dirty waits for what is under way
+                    await self._all_told()
                 continue
             name = self.engine_id
             now, answer = await self._write(items)
@@ -141,6 +143,8 @@ class Committer:
         sealed: list[Sealed] = []
         while self._dirty and len(sealed) < BATCH:
             session = self._dirty.popleft()
+            if session.lost:
+                continue
             if session.outbox.in_flight:
                 self._held.append(session)
                 continue

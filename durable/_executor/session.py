@@ -93,6 +93,7 @@ class Session:
         self.parked = False
         self._resting = False
         self.halted = False
+        self.lost = False
         self.cancelled = history.run.status is RunStatus.CANCELLED
         self.failure: Exception | None = None
         self.end: Then | None = None

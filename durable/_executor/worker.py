@@ -415,10 +415,11 @@ class Worker:
                 self._over(session, None)
         elif answer.state is CommitState.OUTDATED or session.gen != commit.gen:
             session.restore(draft)
-        elif session.end is None:
+        elif session.end is None and not session.lost:
             _log.warning("run %s was taken over by another engine; it is left to it", session.run_id)
             self._lose(session)
         else:
+            session.lost = True
             self._over(session, None)
 
     def _went(self, session: Session, commit: Commit) -> None:
@@ -466,6 +467,7 @@ class Worker:
         self._ahead.clear()
 
     def _lose(self, session: Session) -> None:
+        session.lost = True
         self._forget(session)
         self._keep(ending.unwind(session))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 
@@ -75,7 +76,16 @@ def test_any_printable_id_is_fine(id):
     assert declare(id=id).id == id
 
 
-CONDITIONS = ["event.data.(", "event.data.x ==", "", "   ", "async.data.x == 1", "foo.bar == 1", "nofunc(event)", "'x' * "]
+CONDITIONS = [
+    "event.data.(",
+    "event.data.x ==",
+    "",
+    "   ",
+    "async.data.x == 1",
+    "foo.bar == 1",
+    "nofunc(event)",
+    "'x' * ",
+]
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=repr)
@@ -98,7 +108,18 @@ def test_a_condition_that_is_no_text_is_refused(condition):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "not a cron", "* * * *", "* * * * * * *", "61 * * * *", "0 25 * * *", "@sometimes", 5, None, "TZ=Mars/Base * * * * *"],
+    [
+        "",
+        "not a cron",
+        "* * * *",
+        "* * * * * * *",
+        "61 * * * *",
+        "0 25 * * *",
+        "@sometimes",
+        5,
+        None,
+        "TZ=Mars/Base * * * * *",
+    ],
     ids=repr,
 )
 def test_a_cron_line_that_does_not_parse_is_refused(line):
@@ -107,7 +128,8 @@ def test_a_cron_line_that_does_not_parse_is_refused(line):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("timezone", "Mars/Base"), ("jitter", "soon"), ("jitter", -1), ("missed", "sometimes")]
+    ("option", "value"),
+    [("timezone", "Mars/Base"), ("jitter", "soon"), ("jitter", -1), ("missed", "sometimes")],
 )
 def test_a_wrong_option_of_cron_is_named(option, value):
     with pytest.raises(durable.ConfigError, match=option) as caught:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import durable
 import pytest
+
+import durable
 from durable import CancelOn, Event
 from durable.testing import TestEngine
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 NO_JITTER = durable.Backoff("10s", factor=2.0, jitter=0)
@@ -434,7 +435,7 @@ async def test_a_callback_cannot_hide_a_nested_step(store):
     async def outer():
         try:
             await durable.current().step.sleep("inner", "1s")
-        except Exception:  # noqa: BLE001, S110 - hiding it is the point
+        except Exception:
             pass
         return "hidden"
 

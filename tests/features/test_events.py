@@ -6,8 +6,9 @@ import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 
-import durable
 import pytest
+
+import durable
 from durable import Event
 from durable.testing import TestEngine
 

@@ -11,11 +11,12 @@ import threading
 import time
 import warnings
 
-import durable
 import httpx
 import pytest
-from durable.testing import TestEngine
 from fastapi import FastAPI
+
+import durable
+from durable.testing import TestEngine
 
 
 async def echo(value=None):
@@ -216,7 +217,7 @@ async def test_a_forked_child_is_refused(store):
             try:
                 engine.send(durable.Event("e")).send(None)
                 answer = "nothing was raised"
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the parent wants to see it
+            except BaseException as error:
                 answer = f"{type(error).__name__}: {error}"
             os.write(writer, answer.encode())
             os._exit(0)
@@ -452,13 +453,12 @@ async def f(ctx):
 async def main():
     engine = durable.Engine(sys.argv[1], functions=[f], shutdown_timeout=sys.argv[3])
     serving = asyncio.ensure_future(engine.serve())
-    while True:
+    while not serving.done():
         try:
             await engine.send(durable.Event("e", id="once"))
             break
-        except durable.DurableError:
+        except durable.DurableError:  # not open yet
             await asyncio.sleep(0.01)
-    print("ready", flush=True)
     await serving
     print("left in order", flush=True)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import anyio
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 NAP = "1h"

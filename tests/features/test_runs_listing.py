@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 
@@ -117,7 +118,10 @@ async def test_runs_are_filtered_by_event(store):
         await t.send(durable.Event("e", id="two"))
         await t.until_idle()
         found = await t.runs(event_id="one")
-        assert sorted((run.function_id, run.event.id) for run in found) == [("failing", "one"), ("quick", "one")]
+        assert sorted((run.function_id, run.event.id) for run in found) == [
+            ("failing", "one"),
+            ("quick", "one"),
+        ]
         assert (await t.runs(event_id="three")).items == []
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import durable
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 
@@ -109,7 +110,9 @@ async def test_ids_survive_a_restart(store):
     assert len(ids) == len(seen) == 1
 
 
-@pytest.mark.parametrize("data", [object(), {"x": object()}, {"x": float("nan")}], ids=["object", "deep", "nan"])
+@pytest.mark.parametrize(
+    "data", [object(), {"x": object()}, {"x": float("nan")}], ids=["object", "deep", "nan"]
+)
 async def test_data_that_is_no_json_is_refused_and_nothing_starts(data):
     async with TestEngine([f := noting([])]) as t:
         with pytest.raises(durable.DurableError):

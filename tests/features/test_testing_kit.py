@@ -7,8 +7,9 @@ import itertools
 import time
 from datetime import UTC, datetime, timedelta
 
-import durable
 import pytest
+
+import durable
 from durable.testing import Stuck, TestEngine, crash_points
 from durable.urls import store_at
 

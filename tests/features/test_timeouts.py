@@ -70,7 +70,9 @@ async def test_finish_holds_over_retries(store):
         calls.append(1)
         raise ValueError
 
-    @durable.function("f", timeouts=Timeouts(finish="1h"), retries=20, backoff=durable.Backoff("25m", 1.0, jitter=0))
+    @durable.function(
+        "f", timeouts=Timeouts(finish="1h"), retries=20, backoff=durable.Backoff("25m", 1.0, jitter=0)
+    )
     async def f(ctx):
         await ctx.step.run("one", fail)
 

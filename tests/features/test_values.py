@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 import attrs
-import durable
 import pydantic
 import pytest
+
+import durable
 from durable.testing import TestEngine
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import durable
 import pytest
+
+import durable
 from durable import Event
 from durable.testing import TestEngine
 
@@ -203,7 +204,9 @@ async def test_the_event_that_started_the_run_does_not_resolve_its_waits(store):
 async def test_match_needs_the_same_value_on_both_sides(store):
     async with TestEngine([f := waiter(match="data.order_id")], store=store) as t:
         run = await waiting(t, f, {"order_id": "o-1"})
-        await t.send([Event("pong", {"order_id": "o-2"}), Event("pong", {}), Event("pong", {"order_id": None})])
+        await t.send(
+            [Event("pong", {"order_id": "o-2"}), Event("pong", {}), Event("pong", {"order_id": None})]
+        )
         await t.until_idle()
         assert (await run.refresh()).status == "waiting"
         await t.send(Event("pong", {"order_id": "o-1", "n": 1}))
@@ -426,7 +429,9 @@ async def test_an_event_sent_while_the_wait_is_being_committed_is_not_lost(store
         assert await run.result() == {"n": 2 if since is None else 1}
 
 
-@pytest.mark.parametrize("condition", [None, "async.data.n > 0", "async.data.n > 0 && event.data.id == async.data.id"])
+@pytest.mark.parametrize(
+    "condition", [None, "async.data.n > 0", "async.data.n > 0 && event.data.id == async.data.id"]
+)
 async def test_no_interleaving_of_start_and_send_loses_an_event_with_since_run(store, condition):
     """The event is sent so many turns of the loop after the start."""
     f = waiter(since="run", if_=condition)

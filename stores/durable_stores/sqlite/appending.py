@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable.records import STAY, Commit, CommitAnswer, CommitState, Committed
+from durable.records import Commit, CommitAnswer, CommitState, Committed, Stay
 from durable_stores.sqlite.rows import MEMO_COLUMNS, memo_row
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def append_memos(sql: sqlite3.Connection, engine: str, items: Sequence[Commit | 
 
 
 def _is_plain(commit: Commit) -> bool:
-    if commit.then is not STAY or not commit.memos or commit.attempt is not None:
+    if not isinstance(commit.then, Stay) or not commit.memos or commit.attempt is not None:
         return False
     return not (
         commit.admit

@@ -61,7 +61,7 @@ def _history(work: Work, run: Run, *, memos: bool) -> History:
     seed = work.seeds.get(run.id)
     if seed is None:
         work.flush()
-        return reads.history_of(work.sql, run.record(), memos=memos)
+        return reads.history_of(work.sql, run.record(), memos=memos, tied=bool(run.tied))
     timers = reads.timers_of(work.sql, run.id) if run.finish_in is not None else ()
     return History(
         run=run.record(),

@@ -40,6 +40,7 @@ def promote(work: Work) -> bool:
         rows = work.sql.execute(_DUE, (work.now, PROMOTE_MAX - done)).fetchall()
         if not rows:
             return False
+        work.load(row[1] for row in rows if row[2] == "timer")
         for no, run, kind, ref, due, effect, *timer in rows:
             if work.sql.execute("DELETE FROM jobs WHERE no = ?", (no,)).rowcount:
                 _fire(work, kind, run, ref, due, effect, timer)
@@ -71,6 +72,7 @@ def enter_turns(work: Work) -> bool:
         "SELECT no, run, due FROM jobs WHERE lane IS NULL AND kind = 'turn' AND due <= ? ORDER BY due, no LIMIT ?",
         (work.now, PROMOTE_MAX + 1),
     ).fetchall()
+    work.load(run_id for _, run_id, _ in rows)
     for no, run_id, due in rows[:PROMOTE_MAX]:
         run = work.run(run_id)
         assert run is not None, run_id

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from durable.records import EventQuery, Memo, RunQuery, RunRecord, StoredEvent, Timer
+    from durable.records import EventQuery, Memo, RunQuery, RunRecord, StoredEvent, Timer, Wait
 
 __all__ = ["events", "history", "history_of", "runs", "timers_of", "waiting"]
 
@@ -35,16 +35,15 @@ def history(sql: sqlite3.Connection, run_id: str) -> History | None:
     return None if row is None else history_of(sql, record_of(row))
 
 
-def history_of(sql: sqlite3.Connection, run: RunRecord, *, memos: bool = True) -> History:
-    """What belongs to a run whose record is known."""
-    waits = sql.execute(f"SELECT {WAIT} FROM waits WHERE run = ? ORDER BY ref", (run.id,))  # noqa: S608
+def history_of(sql: sqlite3.Connection, run: RunRecord, *, memos: bool = True, tied: bool = True) -> History:
+    """What belongs to a run whose record is known; one that is not `tied` has nothing but events and memos."""
     return History(
         run=run,
         events=_events_of(sql, run.id),
         memos=_memos_of(sql, run.id) if memos else (),
-        timers=timers_of(sql, run.id),
-        waits=tuple(wait_of(row) for row in waits),
-        fired=fired_by(sql, run.id),
+        timers=timers_of(sql, run.id) if tied else (),
+        waits=_waits_of(sql, run.id) if tied else (),
+        fired=fired_by(sql, run.id) if tied else (),
     )
 
 
@@ -63,6 +62,11 @@ def _memos_of(sql: sqlite3.Connection, run: str) -> tuple[Memo, ...]:
         (run,),
     )
     return tuple(memo_of(row) for row in rows)
+
+
+def _waits_of(sql: sqlite3.Connection, run: str) -> tuple[Wait, ...]:
+    rows = sql.execute(f"SELECT {WAIT} FROM waits WHERE run = ? ORDER BY ref", (run,))  # noqa: S608
+    return tuple(wait_of(row) for row in rows)
 
 
 def timers_of(sql: sqlite3.Connection, run: str) -> tuple[Timer, ...]:
