@@ -183,7 +183,9 @@ class SQLiteFloor:
 
     async def end(self, n: int = 1) -> float:
         """Seconds for a commit of `n` last memos, ends of the runs of the last `start`, and their events."""
-        rows = [(self._run["status"], self._run["ended"], self._run["output"], one) for one in self._started[:n]]
+        rows = [
+            (self._run["status"], self._run["ended"], self._run["output"], one) for one in self._started[:n]
+        ]
         self._started = self._started[n:]
         update = "UPDATE runs SET status = ?, ended = ?, output = ? WHERE id = ?"
         return await self._commit(self._memos(n), (update, rows), self._events(n))
@@ -192,7 +194,9 @@ class SQLiteFloor:
 def _insert(name: str, rows: list[dict[str, Any]]) -> Statement:
     columns = list(rows[0])
     marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({marks})", [tuple(row.values()) for row in rows]
+    return f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({marks})", [
+        tuple(row.values()) for row in rows
+    ]
 
 
 def floor_of(store: Any) -> Any:

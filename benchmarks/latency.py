@@ -112,7 +112,7 @@ async def measure(bench: Bench, name: str) -> None:
             await asyncio.sleep(gap)
             found["start"].floor.append(bare + await floor.end())
         await engine.invoke(hosted["sequence"], {"n": 5 * WARM_UP + 5 * runs})
-        await engine.invoke(hosted["wide"], {"n": WARM_UP // 4 + max(20, runs // 5)})
+        await engine.invoke(hosted["wide"], {"n": WARM_UP // 4 + max(20, runs // 2)})
 
         about = f"gap {bench.given.gap_ms:g} ms"
         for what, key, warm_up, unit in (

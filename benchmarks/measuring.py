@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -17,7 +19,6 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from durable.urls import store_at
@@ -42,7 +43,9 @@ def options(description: str, runs: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--runs", type=int, default=runs, help="how much is measured (default: %(default)s)")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
-    parser.add_argument("--json", metavar="FILE", help="append the figures as JSON lines; '-': standard output")
+    parser.add_argument(
+        "--json", metavar="FILE", help="append the figures as JSON lines; '-': standard output"
+    )
     parser.add_argument("--folder", help="where databases are made (default: a temporary folder)")
     return parser
 
@@ -54,6 +57,7 @@ class Bench:
         self.name = name
         self.given = given
         self.figures: list[dict[str, Any]] = []
+        self.silent = False
         self._made = 0
 
     def main(self, measure: Any) -> None:
@@ -63,7 +67,7 @@ class Bench:
             self.folder = Path(folder)
             factory = None
             if self.given.loop == "uvloop":
-                import uvloop
+                import uvloop  # noqa: PLC0415 - a choice
 
                 factory = uvloop.new_event_loop
             try:
@@ -71,7 +75,8 @@ class Bench:
                     runner.run(measure(self, store))
             finally:
                 shutil.rmtree(folder)
-        self.report()
+        if not self.silent:
+            self.report()
 
     def store(self, name: str) -> Any:
         """A new, empty store of this name, or the one at this URL."""
@@ -114,7 +119,7 @@ class Bench:
             with Path(self.given.json).open("a", encoding="utf-8") as file:
                 file.write(lines)
         print(f"{self.name}: {machine()}")
-        columns = [key for key in _columns(self.figures) if key not in ("benchmark",)]
+        columns = [key for key in _columns(self.figures) if key != "benchmark"]
         print(table(columns, [[one.get(key, "") for key in columns] for one in self.figures]))
 
 
@@ -127,9 +132,14 @@ def _columns(figures: list[dict[str, Any]]) -> list[str]:
 
 def table(columns: list[str], rows: list[list[Any]]) -> str:
     """A Markdown table."""
-    cells = [columns, *[[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]]
+    cells = [
+        columns,
+        *[[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows],
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
@@ -142,11 +152,9 @@ def percentile(samples: list[float], percent: float) -> float:
 def machine() -> str:
     """Processor, versions, and how busy the machine was: noise has to be seen."""
     model = platform.processor() or platform.machine()
-    try:
+    with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return (
         f"{os.cpu_count()} x {model}, {platform.system()}, Python {platform.python_version()}, "
         f"SQLite {sqlite3.sqlite_version}, load {os.getloadavg()[0]:.1f}"
@@ -178,23 +186,7 @@ class Stalls:
 def resident_kb() -> int:
     """The memory of this process, in KB, after garbage was collected and given back to the system."""
     gc.collect()
-    try:
-        import ctypes
-
+    with contextlib.suppress(OSError, AttributeError):  # only the GNU C library has it
         ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        pass
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-class Watch:
-    """Seconds since it was made or read the last time."""
-
-    def __init__(self) -> None:
-        self._at = perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        before, self._at = self._at, perf_counter()
-        return self._at - before

@@ -15,6 +15,8 @@ from durable.errors import StoreError
 from durable.records import Commit, CommitAnswer, CommitState, Verdict
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from durable._core.catalog import Catalog
     from durable._executor.draft import Draft
     from durable._executor.session import Session
@@ -44,6 +46,10 @@ class Landing(Protocol):
     @property
     def catalog(self) -> Catalog:
         """What admissions are made from."""
+        ...
+
+    def asking(self) -> AbstractContextManager[object]:
+        """A call whose answer may hold deliveries."""
         ...
 
     async def refresh(self) -> None:
@@ -118,9 +124,10 @@ class Committer:
                 if self._held:  # all that is dirty waits for what is under way
                     await self._all_told()
                 continue
-            name = self.engine_id
-            now, answer = await self._write(items)
-            self._landing.committed(answer, name)
+            with self._landing.asking():
+                name = self.engine_id
+                now, answer = await self._write(items)
+                self._landing.committed(answer, name)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
             if verdicts:

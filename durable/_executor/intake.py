@@ -23,6 +23,7 @@ from durable.records import Admission, Duplicate, New, NewEvent, Outdated, Paren
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from durable._executor.draft import Letter
     from durable.clock import Clock
@@ -63,14 +64,14 @@ class Intake:
         limits: Limits,
         ulids: Ulids,
         *,
-        request: Callable[[], Request | None],
+        asking: Callable[[], AbstractContextManager[Request | None]],
         admitted: Callable[[Sequence[Admission], Admitted, int, Request | None], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._limits = limits
         self._ulids = ulids
-        self._request = request
+        self._asking = asking
         self._admitted = admitted
         self._parcels: deque[_Parcel] = deque()
         self._loop = asyncio.get_running_loop()
@@ -232,13 +233,13 @@ class Intake:
             catalog = self.catalog
             admissions = [letter(catalog) for parcel in parcels for letter in parcel.letters]
             now = self._clock.now_ms()
-            request = self._request()
-            admitted = await self._store.admit(now, admissions, request)
+            with self._asking() as request:
+                admitted = await self._store.admit(now, admissions, request)
+                self._admitted(admissions, admitted, now, request)
             # The check of the registry is the same for all: either all are outdated, or none is.
             if not any(isinstance(one, Outdated) for one in admitted.answers):
                 break
             await self.refresh()
-        self._admitted(admissions, admitted, now, request)
         answers = iter(admitted.answers)
         for number, parcel in enumerate(parcels):
             if number and number % SLICE == 0:

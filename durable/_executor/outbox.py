@@ -56,6 +56,8 @@ class Outbox:
         self._sealed -= 1
         draft.extend(self.draft)
         self.draft = draft
+        # What was spread over two commits is in one now, and so is what others wait for.
+        self._waiting = deque((min(number, self._sealed + 1), future) for number, future in self._waiting)
 
     def landed(self) -> None:
         """The oldest commit under way is durable."""

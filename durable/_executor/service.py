@@ -101,7 +101,7 @@ class Service:
             pulse=self.pulse,
         )
         self.intake = Intake(
-            store, clock, options.limits, ulids, request=self.worker.request, admitted=self.worker.admitted
+            store, clock, options.limits, ulids, asking=self.worker.asking, admitted=self.worker.admitted
         )
         self.worker.intake = self.intake
         self.chores = Chores(self)

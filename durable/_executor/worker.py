@@ -10,6 +10,7 @@ import asyncio
 import logging
 import warnings
 from collections import deque
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from durable._core.lifecycle import ended_record
 from durable._core.settling import document_of
 from durable._executor import callbacks, ending
 from durable._executor.committer import SLICE, Committer
+from durable._executor.numbers import Numbers
 from durable._executor.session import Session
 from durable._executor.warm import Warm
 from durable.errors import DurableWarning, StoreError
@@ -34,7 +36,7 @@ from durable.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from random import Random
 
     from anyio import CapacityLimiter
@@ -110,8 +112,7 @@ class Worker:
         self._capacity = capacity
         self._ended = ended
         self._pulse = pulse
-        self._seen = 0
-        self._ahead: set[int] = set()
+        self.numbers = Numbers()
         self._mail: deque[Delivery] = deque()
         self._coming: set[str] = set()
         self._sorting = False
@@ -166,12 +167,15 @@ class Worker:
             await self.clock.sleep_until(due)
         self._wanted.set()
 
-    def request(self) -> Request | None:
-        """What an admission may claim for us at once."""
-        free = self._free()
-        if self.draining or free <= 0 or not self._pools:
-            return None
-        return Request(self.engine_id, self._seen, self._pools, free)
+    @contextmanager
+    def asking(self) -> Iterator[Request | None]:
+        """A call whose answer may hold deliveries: what an admission may claim for us at once."""
+        with self.numbers.asking():
+            free = self._free()
+            if self.draining or free <= 0 or not self._pools:
+                yield None
+            else:
+                yield Request(self.engine_id, self.numbers.seen, self._pools, free)
 
     def has(self, run_id: str) -> bool:
         """Whether a run executes, or waits, in this process: then its end will be told."""
@@ -222,13 +226,14 @@ class Worker:
         free = 0 if self.draining else max(0, self._free())
         self._due_meanwhile = None
         name = self.engine_id
-        claimed = await self._store.claim(now, Request(name, self._seen, self._pools, free))
-        if name != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
-            return True
+        with self.numbers.asking():
+            claimed = await self._store.claim(now, Request(name, self.numbers.seen, self._pools, free))
+            if name != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
+                return True
+            self._take(claimed.deliveries)
         # What was written while the claim was under way is not in its answer.
         times = [due for due in (claimed.next_due, self._due_meanwhile) if due is not None]
         self._store_due = min(times, default=None)
-        self._take(claimed.deliveries)
         self._backlog = free == 0 or sum(isinstance(one, Claim) for one in claimed.deliveries) >= free
         if claimed.candidates:
             await self._judge(claimed.candidates)
@@ -281,12 +286,8 @@ class Worker:
 
     def _take(self, deliveries: Iterable[Delivery]) -> None:
         for one in deliveries:
-            if one.no <= self._seen or one.no in self._ahead:
+            if not self.numbers.is_new(one.no):
                 continue
-            self._ahead.add(one.no)
-            while self._seen + 1 in self._ahead:
-                self._seen += 1
-                self._ahead.discard(self._seen)
             self._mail.append(one)
             if isinstance(one, Claim):
                 self._coming.add(one.history.run.id)
@@ -463,8 +464,7 @@ class Worker:
             self._lose(session)
         self._mail.clear()
         self._coming.clear()
-        self._seen = 0
-        self._ahead.clear()
+        self.numbers = Numbers()
 
     def _lose(self, session: Session) -> None:
         session.lost = True

@@ -373,8 +373,8 @@ async def crash_points(
     Args:
         scenario: ``async def scenario(engine)``; its assertions are the proof.
         functions: What the engines host.
-        store: ``"memory://"``, or a function that gives a new, empty store for each crash: a store object, or
-            the URL of one that every engine opens anew.
+        store: ``"memory://"``, or a function that is called before each crash, and gives a new, empty store:
+            an object, or the URL of one that every engine opens anew. A ledger of the test's own begins there.
         **options: Those of `TestEngine`.
 
     Returns:

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from durable.testing.faults import Death, Moment, live_on
+import durable
+from durable.testing.faults import Death, Moment, crash_points, live_on
 from durable_stores.memory import MemoryStore
 from durable_stores.sqlite import SQLiteStore
 from tests.crash import corpus  # noqa: F401 - fills CASES
@@ -121,3 +123,52 @@ async def test_every_death_of_a_life_is_where_it_was_asked_for():
             scenario, functions=world.functions, store=MemoryStore(), deaths=[Death(at, moment)]
         )
         assert len(died) == 1
+
+
+def paying(*, in_a_step):
+    """A function that pays, its scenario, and a store for each try that begins a new ledger."""
+    paid = []
+
+    async def pay():
+        paid.append(1)
+
+    @durable.function("pay")
+    async def function(ctx):
+        await (ctx.step.run("pay", pay) if in_a_step else pay())
+        await ctx.step.sleep("rest", "1h")
+        await ctx.step.run("thank", asyncio.sleep, 0)
+
+    async def scenario(engine):
+        run = await engine.start(function, id="p-1")
+        await run.result()
+        assert len(paid) <= 2, "it was paid too often"
+
+    def store():
+        paid.clear()
+        return "memory://"
+
+    return [function], scenario, store
+
+
+async def test_crash_points_prove_that_a_function_survives_crashes():
+    functions, scenario, store = paying(in_a_step=True)
+    assert await crash_points(scenario, functions=functions, store=store, max_warm=0) > 15
+
+
+async def test_crash_points_find_a_function_that_does_not_and_say_when_the_process_had_died():
+    functions, scenario, store = paying(in_a_step=False)
+    with pytest.raises(AssertionError, match="paid too often") as caught:
+        await crash_points(scenario, functions=functions, store=store, max_warm=0)
+    assert re.search(r"died (before|after) write \d+", " ".join(caught.value.__notes__))
+
+
+async def test_crash_points_take_a_new_url_for_each_crash(empty):
+    functions, scenario, _ = paying(in_a_step=True)
+    urls = (f"sqlite:///{empty.with_name(f'points{n}.db')}?synchronous=normal" for n in itertools.count())
+    assert await crash_points(scenario, functions=functions, store=lambda: next(urls)) > 15
+
+
+async def test_crash_points_refuse_a_store_that_keeps_the_data_of_the_try_before(tmp_path):
+    functions, scenario, _ = paying(in_a_step=True)
+    with pytest.raises(durable.ConfigError, match="a function that returns a new URL"):
+        await crash_points(scenario, functions=functions, store=f"sqlite:///{tmp_path / 'x.db'}")

@@ -28,8 +28,15 @@ OBJECTS = {
 _LINE = re.compile(r"(?P<coroutine>await )?(?P<name>[\w.]+)\((?P<parameters>.*)\)")
 _PATH = re.compile(r"`((?:durable|durable_stores|stores|tests|docs)/(?:[\w./-]*\.(?:py|md)|[\w/-]*/))`")
 
+_LONG = re.compile(r"\(\n +(.*)\n\)")
+"""A signature that the formatter has put on three lines."""
+
 SIGNATURES = [
-    line for block in blocks(PAGE) if "signatures" in block.words for line in block.text.splitlines() if line
+    line
+    for block in blocks(PAGE)
+    if "signatures" in block.words
+    for line in _LONG.sub(r"(\1)", block.text).splitlines()
+    if line
 ]
 
 

@@ -279,7 +279,7 @@ def test_a_wrong_option_of_an_engine_is_refused_by_the_constructor(options, word
 
 
 def test_a_store_whose_driver_is_missing_says_what_to_install():
-    with pytest.raises(durable.ConfigError, match="pip install|scheme"):
+    with pytest.raises(durable.ConfigError, match=r"pip install|scheme"):
         durable.Engine("postgres://host/0")
 
 

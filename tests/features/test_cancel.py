@@ -16,6 +16,10 @@ async def sleeping(ctx):
     return "awake"
 
 
+async def has_status(run, status):
+    return (await run.refresh()).status == status
+
+
 class Callback:
     """A callback that hangs until it is let go, and notes how it ended."""
 
@@ -54,12 +58,11 @@ async def test_the_result_of_a_cancelled_run_raises_run_cancelled(store):
     assert caught.value.run_id == run.id
 
 
-async def test_whoever_waits_for_the_result_is_told(store):
+async def test_whoever_waits_for_the_result_is_told(store, until):
     async with durable.Engine(store, functions=[sleeping]) as engine:
         run = await engine.start(sleeping)
         waiting = asyncio.create_task(run.result("10s"))
-        while (await run.refresh()).status != "waiting":
-            await asyncio.sleep(0.001)
+        await until(lambda: has_status(run, "waiting"))
         await engine.cancel(run.id)
         with pytest.raises(durable.RunCancelled):
             await waiting
@@ -272,3 +275,21 @@ async def test_its_name_is_free_for_others(store):
         await t.until_idle()
         assert await t.send_signal("go", 7) is True
         assert await second.result() == 7
+
+
+async def test_a_callback_in_another_engine_is_interrupted(store):
+    callback = Callback()
+
+    @durable.function("f", on_cancel="interrupt")
+    async def f(ctx):
+        await ctx.step.run("one", callback)
+
+    async with durable.Engine(store, functions=[f]), durable.Engine(store) as client:
+        run = await client.start("f")
+        await callback.started.wait()
+        await client.cancel(run.id)
+        with pytest.raises(durable.RunCancelled):
+            await run.result("10s")
+        while callback.ended is None:  # noqa: ASYNC110 - the news travels
+            await asyncio.sleep(0.001)
+    assert callback.ended == "cancelled"

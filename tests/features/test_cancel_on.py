@@ -23,9 +23,9 @@ def sleeper(*cancel_on, trigger="begin", **config):
 
 async def begun(t, data=None, **event):
     """A run that the event ``begin`` has started."""
-    (id,) = await t.send(Event("begin", data, **event))
+    (sent,) = await t.send(Event("begin", data, **event))
     await t.until_idle()
-    (run,) = await t.runs(event_id=id)
+    (run,) = await t.runs(event_id=sent)
     return run
 
 

@@ -242,10 +242,10 @@ async def test_what_a_handler_does_while_it_is_evicted_is_not_recorded(store):
     async def f(ctx):
         try:
             await ctx.step.sleep("nap", "1h")
-            return "slept"
         except BaseException:
             await ctx.step.run("compensate", compensate)
             return "swallowed"
+        return "slept"
 
     async with TestEngine([f], store=store, max_warm=0) as t:
         run = await t.start(f)
@@ -260,10 +260,9 @@ async def test_an_eviction_stops_gather_with_return_exceptions(store):
     @durable.function("f")
     async def f(ctx):
         passes.append(1)
-        found = await asyncio.gather(
+        return await asyncio.gather(
             ctx.step.sleep("a", "1h"), ctx.step.sleep("b", "2h"), return_exceptions=True
         )
-        return found
 
     async with TestEngine([f], store=store, max_warm=0) as t:
         assert await t.invoke(f) == [None, None]

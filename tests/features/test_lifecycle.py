@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 import durable
 from durable.testing import TestEngine
@@ -32,6 +27,10 @@ async def quick(ctx):
 async def sleeping(ctx):
     await ctx.step.sleep("nap", "1h")
     return "awake"
+
+
+async def is_waiting(run):
+    return (await run.refresh()).status == "waiting"
 
 
 class Callback:
@@ -187,7 +186,7 @@ def test_send_soon_of_an_engine_that_is_not_open_says_so():
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_another_event_loop_is_refused(name):
+async def test_another_event_loop_is_refused(name, until):
     found = []
 
     def elsewhere(engine):
@@ -199,8 +198,7 @@ async def test_another_event_loop_is_refused(name):
     async with durable.Engine("memory://", functions=[quick]) as engine:
         thread = threading.Thread(target=elsewhere, args=(engine,))
         thread.start()
-        while thread.is_alive():
-            await asyncio.sleep(0.001)
+        await until(lambda: not thread.is_alive())
     (message,) = found
     assert "another event loop" in message
     assert "send_soon" in message
@@ -221,7 +219,7 @@ async def test_a_forked_child_is_refused(store):
                 answer = f"{type(error).__name__}: {error}"
             os.write(writer, answer.encode())
             os._exit(0)
-        os.waitpid(child, 0)
+        os.waitpid(child, 0)  # noqa: ASYNC222 - it ends at once
         os.close(writer)
         message = os.read(reader, 10_000).decode()
         os.close(reader)
@@ -335,11 +333,11 @@ async def test_an_interruption_does_not_call_the_handlers_except_block(store):
     assert caught == []
 
 
-async def test_sleeping_runs_do_not_hold_up_the_end(store):
+async def test_sleeping_runs_do_not_hold_up_the_end(store, until):
     async with durable.Engine(store, functions=[sleeping], shutdown_timeout="60s") as engine:
         runs = [await engine.start(sleeping) for _ in range(20)]
-        while {(await run.refresh()).status for run in runs} != {"waiting"}:
-            await asyncio.sleep(0.001)
+        for run in runs:
+            await until(lambda run=run: is_waiting(run))
         began = time.monotonic()
     assert time.monotonic() - began < 5
     async with TestEngine([sleeping], store=store, start="2100-01-01T00:00:00Z") as t:
@@ -364,7 +362,7 @@ async def test_parallel_steps_in_flight_all_end(store):
     assert [one.log for one in callbacks] == [[(0, "finished")]] * 3
 
 
-async def test_a_worker_thread_that_goes_on_is_left_behind_and_named(store, caplog):
+async def test_a_worker_thread_that_goes_on_is_left_behind_and_named(store, caplog, until):
     going, release = threading.Event(), threading.Event()
 
     def hang():
@@ -378,8 +376,7 @@ async def test_a_worker_thread_that_goes_on_is_left_behind_and_named(store, capl
     try:
         async with durable.Engine(store, functions=[f], shutdown_timeout="10ms") as engine:
             run = await engine.start(f)
-            while not going.is_set():
-                await asyncio.sleep(0.001)
+            await until(going.is_set)
     finally:
         release.set()
     assert run.id in caplog.text
@@ -409,129 +406,46 @@ async def test_a_handler_that_blocks_the_loop_is_named_in_the_log(store, caplog,
     assert "rude" in caplog.text or run.id in caplog.text
 
 
-# ---------------------------------------------------------------- ASGI
+# ---------------------------------------------------------------- how much at once
 
 
-async def test_the_lifespan_of_a_fastapi_application(store):
-    engine = durable.Engine(store, functions=[quick])
-    app = FastAPI(lifespan=engine.lifespan)
+async def test_max_concurrency_bounds_the_runs_that_execute_at_once(store):
+    now, most = [], []
 
-    @app.post("/orders/{n}")
-    async def order(n: int) -> dict[str, int]:
-        return {"got": await engine.invoke(quick, {"n": n}, timeout="10s")}
+    @durable.function("f", trigger="e")
+    async def f(ctx):
+        await ctx.step.run("work", work)
 
-    for n in range(2):
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-        ):
-            answer = await client.post(f"/orders/{n}")
-            assert answer.json() == {"got": n}
-    with pytest.raises(durable.DurableError, match="not open"):
-        await engine.send(durable.Event("e"))
+    async def work():
+        now.append(1)
+        most.append(len(now))
+        await asyncio.sleep(0.001)
+        now.pop()
 
-
-# ---------------------------------------------------------------- a worker process
-
-WORKER = """
-import asyncio, sys, durable
-
-async def hang():
-    print("in step", flush=True)
-    try:
-        await asyncio.sleep(float(sys.argv[2]))
-    finally:
-        print("step ended", flush=True)
-    return "result"
-
-@durable.function("f", trigger="e")
-async def f(ctx):
-    await ctx.step.run("hang", hang)
-    await ctx.step.run("second", print, "second", flush=True)
+    async with TestEngine([f], store=store, max_concurrency=3) as t:
+        await t.send([durable.Event("e") for _ in range(20)])
+        await t.until_idle()
+        assert len([run async for run in t.runs(status="completed")]) == 20
+    assert max(most) == 3
 
 
-async def main():
-    engine = durable.Engine(sys.argv[1], functions=[f], shutdown_timeout=sys.argv[3])
-    serving = asyncio.ensure_future(engine.serve())
-    while not serving.done():
-        try:
-            await engine.send(durable.Event("e", id="once"))
-            break
-        except durable.DurableError:  # not open yet
-            await asyncio.sleep(0.01)
-    await serving
-    print("left in order", flush=True)
+async def test_max_threads_bounds_the_plain_functions_that_run_at_once(store):
+    now, most, lock = [], [], threading.Lock()
 
-asyncio.run(main())
-"""
+    @durable.function("f", trigger="e")
+    async def f(ctx):
+        await ctx.step.run("work", work)
 
+    def work():
+        with lock:
+            now.append(1)
+            most.append(len(now))
+        time.sleep(0.002)
+        with lock:
+            now.pop()
 
-class Child:
-    """A worker process on a SQLite file."""
-
-    def __init__(self, tmp_path, step_seconds, shutdown):
-        self.url = f"sqlite:///{tmp_path / 'd.db'}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, self.url, str(step_seconds), shutdown],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def until(self, line):
-        """Read on until the child has printed `line`."""
-        seen = []
-        for one in self.process.stdout:
-            seen.append(one.rstrip())
-            if one.rstrip() == line:
-                return
-        raise AssertionError(f"the child ended before it said {line!r}: {seen}")
-
-    def ended(self):
-        """Its exit status and the rest of what it printed."""
-        rest = self.process.communicate(timeout=20)[0]
-        return self.process.returncode, rest.split("\n")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-def test_serve_returns_normally_on_a_signal(tmp_path, number):
-    child = Child(tmp_path, 0, "10s")
-    child.until("second")
-    child.process.send_signal(number)
-    status, lines = child.ended()
-    assert status == 0
-    assert "left in order" in lines
-
-
-def test_a_step_in_flight_ends_before_serve_returns(tmp_path):
-    child = Child(tmp_path, 0.3, "20s")
-    child.until("in step")
-    child.process.send_signal(signal.SIGTERM)
-    status, lines = child.ended()
-    assert status == 0
-    assert "step ended" in lines
-    assert "left in order" in lines
-    assert "second" not in lines
-    again = Child(tmp_path, 0, "10s")
-    again.until("second")
-    again.process.send_signal(signal.SIGTERM)
-    status, lines = again.ended()
-    assert status == 0
-
-
-def test_a_second_signal_stops_at_once(tmp_path):
-    child = Child(tmp_path, 60, "60s")
-    child.until("in step")
-    child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)  # two signals at one moment are one
-    child.process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    status, lines = child.ended()
-    assert time.monotonic() - began < 10
-    assert "second" not in lines
-    assert status in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-    again = Child(tmp_path, 0, "10s")
-    again.until("in step")
-    again.until("second")
-    again.process.send_signal(signal.SIGTERM)
-    assert again.ended()[0] == 0
+    async with TestEngine([f], store=store, max_threads=2) as t:
+        await t.send([durable.Event("e") for _ in range(10)])
+        await t.until_idle()
+    assert len(most) == 10
+    assert max(most) <= 2

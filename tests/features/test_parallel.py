@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 
 import anyio
 import pytest
@@ -30,7 +31,7 @@ class Door:
 
     async def called(self, *names):
         """Return when callbacks of these names have been called."""
-        while not set(names) <= set(self.calls):
+        while not set(names) <= set(self.calls):  # noqa: ASYNC110 - a test polls
             await asyncio.sleep(0)
 
     def open(self, *names):
@@ -220,7 +221,7 @@ async def test_the_loser_of_a_race_leaves_no_timer_behind(store):
         assert (t.now - began).total_seconds() == 3600
 
 
-async def test_as_completed_over_tasks_gives_results_in_their_recorded_order(store):
+async def test_as_completed_over_tasks_gives_results_in_their_recorded_order(store, until):
     door, seen, order = Door(), [], []
 
     @durable.function("f")
@@ -228,7 +229,7 @@ async def test_as_completed_over_tasks_gives_results_in_their_recorded_order(sto
         tasks = [asyncio.ensure_future(ctx.step.run(name, door, name)) for name in "abc"]
         order.clear()
         for one in asyncio.as_completed(tasks):
-            order.append(await one)
+            order.append(await one)  # noqa: PERF401 - each at its time
         seen.append(list(order))
         await ctx.step.sleep("nap", NAP)
         return list(order)
@@ -238,8 +239,7 @@ async def test_as_completed_over_tasks_gives_results_in_their_recorded_order(sto
         await door.called(*"abc")
         for number, name in enumerate("cab"):
             door.open(name)
-            while len(order) <= number:
-                await asyncio.sleep(0)
+            await until(lambda expected=number: len(order) > expected)
         assert await run.result() == ["c", "a", "b"]
     assert seen == [["c", "a", "b"]] * 2
 
@@ -274,7 +274,7 @@ async def test_an_anyio_task_group_works(store):
         assert await t.invoke(f) == {"0": 0, "1": 1, "2": 2, "3": 3}
 
 
-async def test_chains_in_parallel_branches_advance_independently(store):
+async def test_chains_in_parallel_branches_advance_independently(store, until):
     door, order = Door(), []
 
     @durable.function("f")
@@ -295,8 +295,7 @@ async def test_chains_in_parallel_branches_advance_independently(store):
 
     async with TestEngine([f], store=store) as t:
         run = await t.start(f)
-        while len(order) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(order) == 2)
         assert order == ["quick1", "quick2"]
         door.open("slow")
         await run.result()
@@ -410,3 +409,36 @@ async def test_results_of_one_moment_are_seen_together_by_wait_on_every_pass(sto
     async with TestEngine([f], store=store, max_warm=0) as t:
         await t.invoke(f)
     assert len(set(seen)) == 1
+
+
+async def test_repeated_ids_are_warned_about_once_per_function(store):
+    @durable.function("f")
+    async def f(ctx):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(ctx.step.run("same", echo, 1))
+
+    async with TestEngine([f], store=store) as t:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                await t.invoke(f)
+    assert len([one for one in caught if "'same'" in str(one.message)]) == 1
+
+
+async def test_a_real_time_limit_around_a_callback_is_the_same_on_replay(store):
+    door = Door()
+
+    @durable.function("f")
+    async def f(ctx):
+        try:
+            async with asyncio.timeout(0.01):
+                await ctx.step.run("slow", door, "slow")
+        except TimeoutError:
+            found = "too late"
+        await ctx.step.sleep("nap", NAP)
+        return found
+
+    async with TestEngine([f], store=store, max_warm=0) as t:
+        assert await t.invoke(f) == "too late"
+    assert door.calls == ["slow"]

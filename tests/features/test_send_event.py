@@ -156,14 +156,25 @@ async def test_an_event_that_was_sent_resolves_a_wait_that_was_begun_beside_it(s
         assert await t.invoke(f) is True
 
 
-async def test_engine_send_in_a_handler_is_warned_about(store):
+REPEATED = {
+    "send": (lambda engine: engine.send(Event("made")), "ctx.step.send_event"),
+    "send_signal": (lambda engine: engine.send_signal("go"), "ctx.step.send_signal"),
+    "start": (lambda engine: engine.start("collector"), "ctx.step"),
+    "invoke": (lambda engine: engine.invoke("collector"), "ctx.step.invoke"),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+async def test_a_call_of_the_engine_in_a_handler_warns_and_names_the_step_to_use(name):
+    call, instead = REPEATED[name]
+
     @durable.function("f", retries=0)
     async def f(ctx):
-        await ctx.engine.send(durable.Event("made", {}))
+        with pytest.warns(durable.DurableWarning, match=instead):
+            await call(ctx.engine)
 
-    async with TestEngine([f], store=store) as t:
-        with pytest.warns(durable.DurableWarning, match="ctx.step.send_event"):
-            await t.invoke(f)
+    async with TestEngine([f, collector([])]) as t:
+        await t.invoke(f)
 
 
 async def test_engine_send_in_a_step_is_nobodys_business(store):

@@ -21,8 +21,16 @@ def sleeper(*args, method="sleep", **config):
 
 @pytest.mark.parametrize(
     ("duration", "seconds"),
-    [("250ms", 0.25), ("30s", 30), ("4m45s", 285), ("24h", 86400), ("2w", 1209600), (90, 90), (0.5, 0.5)]
-    + [(timedelta(days=7), 604800)],
+    [
+        ("250ms", 0.25),
+        ("30s", 30),
+        ("4m45s", 285),
+        ("24h", 86400),
+        ("2w", 1209600),
+        (90, 90),
+        (0.5, 0.5),
+        (timedelta(days=7), 604800),
+    ],
     ids=str,
 )
 async def test_sleeps_as_long_as_it_says(duration, seconds):

@@ -385,3 +385,43 @@ async def test_arguments_that_changed_are_an_error_of_a_strict_engine(store):
         with pytest.raises(durable.RunFailed) as caught:
             await (await t.get_run(run.id)).result()
     assert caught.value.error.name == "NondeterminismError"
+
+
+async def test_a_decorated_step_keeps_its_name_and_takes_keyword_arguments(store):
+    @durable.step("load")
+    async def load(n: int, *, factor: int = 1) -> int:
+        """Load it."""
+        return n * factor
+
+    @durable.function("f")
+    async def f(ctx):
+        return [await load(2, factor=3), *await asyncio.gather(load(1), load(5, factor=2))]
+
+    assert (load.__name__, load.__doc__) == ("load", "Load it.")
+    with pytest.warns(durable.DurableWarning, match="'load'"):
+        async with TestEngine([f], store=store) as t:
+            assert await t.invoke(f) == [6, 1, 10]
+
+
+async def test_a_long_replay_leaves_turns_of_the_loop_to_others(store):
+    @durable.function("f")
+    async def f(ctx):
+        for n in range(500):
+            await ctx.step.run(f"s{n}", remember([]))
+        await ctx.step.sleep("nap", "1h")
+        turns.append("handler")
+
+    async def others():
+        while True:
+            await asyncio.sleep(0)
+            turns.append("others")
+
+    turns = []
+    async with TestEngine([f], store=store, max_warm=0) as t:
+        run = await t.start(f)
+        await t.until_idle()
+        task = asyncio.create_task(others())
+        turns.clear()
+        await run.result()
+        task.cancel()
+    assert turns.index("handler") >= 500 / 50

@@ -19,6 +19,10 @@ def sleeper(timeouts, nap="1d", **config):
     return sleeper
 
 
+async def is_cancelled(run):
+    return (await run.refresh()).status == "cancelled"
+
+
 async def test_finish_cancels_at_the_deadline(store):
     async with TestEngine([f := sleeper(Timeouts(finish="2h"))], store=store) as t:
         run = await t.start(f)
@@ -144,7 +148,7 @@ async def test_start_holds_while_the_run_waits_for_a_place(store):
         assert (await run.refresh()).status == "cancelled"
 
 
-async def test_a_callback_in_flight_at_the_deadline_may_finish_and_is_dropped(store):
+async def test_a_callback_in_flight_at_the_deadline_may_finish_and_is_dropped(store, until):
     started, release, log = asyncio.Event(), asyncio.Event(), []
 
     async def work():
@@ -161,8 +165,7 @@ async def test_a_callback_in_flight_at_the_deadline_may_finish_and_is_dropped(st
         run = await t.start(f)
         await started.wait()
         t._virtual.jump(t._virtual.now_ms() + 3_600_000)
-        while (await run.refresh()).status != "cancelled":
-            await asyncio.sleep(0)
+        await until(lambda: is_cancelled(run))
         release.set()
         await t.until_idle()
     assert log == ["finished"]

@@ -145,7 +145,7 @@ class World:
         if error is not None and not (isinstance(error, Stuck) and weather.stopped.is_set()):
             self.violate("L5", f"{type(error).__name__}: {error}")
         if ended:
-            self._check_tasks(engine)
+            self._check_tasks(engine, before)
         for task in (driving, *stopping):
             task.cancel()
         await self._close(engine, store, dead=store.died.is_set() or hung)
@@ -196,11 +196,11 @@ class World:
 
     # ------------------------------------------------------------ L6
 
-    def _check_tasks(self, engine: TestEngine) -> None:
+    def _check_tasks(self, engine: TestEngine, before: set[asyncio.Task[Any]]) -> None:
         service = engine._service
         if service is None or service.worker.sessions:
             return
-        left = [one for one in asyncio.all_tasks() if isinstance(one, RunTask) or _is_root(one)]
+        left = [one for one in asyncio.all_tasks() - before if isinstance(one, RunTask) or _is_root(one)]
         if left:
             self.violate("L6", f"no run is in memory, and there are tasks: {left}")
 

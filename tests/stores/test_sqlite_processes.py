@@ -286,3 +286,15 @@ async def test_what_a_dead_engine_owned_goes_on_in_another_process(path):
     commit = Commit("r0", 2, timers=(Timer("t", 50),), then=Park("a"))
     assert (await store.commit(8, "b", [commit])).answers != (await store.commit(8, "a", [commit])).answers
     await store.close()
+
+
+async def test_nothing_holds_up_the_loop(path, no_blocking):
+    one, other = await open_with(path, "a", "b"), await open_with(path)
+    await one.admit(5, [admission("r")])
+    await one.wait_for_work("b")
+    await one.leave(6, "a")
+    one.sever("b")
+    assert await other.dead(HOUR) == ("b",)
+    await other.bury(7, "b")
+    await one.close()
+    await other.close()

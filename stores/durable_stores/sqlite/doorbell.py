@@ -1,7 +1,7 @@
 """How one process tells another that there is work: a Unix datagram socket per engine beside the database.
 
-Where there can be none (the path is too long, or the platform knows none), the write-ahead log is looked
-at every 25 ms instead: every commit changes it. May not know SQL, nor what the work is.
+Where there can be none (the path is too long, or the platform or the file system knows none), somebody asks
+SQLite every 25 ms whether others have written. May not know SQL, nor what the work is.
 """
 
 from __future__ import annotations
@@ -15,40 +15,47 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 __all__ = ["Bells"]
 
 _LOOK_EVERY = 0.025
-_PATH_BYTES = 104
+
+_PATH_BYTES = 100
 """The longest name of a socket on Linux is 108 bytes, on others 104."""
 
 
 class Bells:
-    """The bells of one store's engines, and the way to ring anybody's."""
+    """The bells of one store's engines, and the way to ring anybody's.
 
-    def __init__(self, database: str) -> None:
-        self._database = os.path.abspath(database)  # noqa: PTH100  # links in it are not to be resolved
+    Args:
+        database: The path of the database.
+        version: Asks for a number that changes whenever somebody else has written.
+    """
+
+    def __init__(self, database: str, version: Callable[[], Awaitable[int]]) -> None:
+        self._directory, self._name = os.path.split(database)
+        self._version = version
         self._own: dict[str, socket.socket] = {}
+        self._looked: dict[str, int | None] = {}  # of engines without a bell: the version, None when rung
+        self._handle: int | None = None
         self._hand: socket.socket | None = None
-        self._looked: dict[str, tuple[int, int]] = {}
 
     def hang(self, engine: str) -> None:
         """Make the bell of `engine`, if there can be one."""
-        path = self._path(engine)
-        self._looked[engine] = self._log_state()
-        if not hasattr(socket, "AF_UNIX") or len(os.fsencode(path)) > _PATH_BYTES:
-            return
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
-        bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        bell.setblocking(False)
-        try:
-            bell.bind(path)
-        except OSError:
-            bell.close()
-            return
-        self._own[engine] = bell
+        self._looked[engine] = None
+        with contextlib.suppress(OSError, AttributeError):
+            path = self._path(engine)
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108
+            bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            bell.setblocking(False)
+            try:
+                bell.bind(path)
+            except OSError:
+                bell.close()
+                raise
+            self._own[engine] = bell
 
     def take_down(self, engine: str) -> None:
         """The engine is gone: remove its bell."""
@@ -66,10 +73,16 @@ class Bells:
         if self._hand is not None:
             self._hand.close()
             self._hand = None
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
     def ring(self, engines: Iterable[str]) -> None:
         """Ring, without waiting: a bell that is full rings already, and one that is gone has no listener."""
         for engine in engines:
+            if engine in self._looked and engine not in self._own:
+                self._looked[engine] = None
+                continue
             with contextlib.suppress(OSError, AttributeError):
                 if self._hand is None:
                     self._hand = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -80,27 +93,30 @@ class Bells:
         """Return when the bell of `engine` has rung since the last return."""
         bell = self._own.get(engine)
         if bell is None:
-            await self._watch_log(engine)
+            await self._watch(engine)
             return
         await asyncio.get_running_loop().sock_recv(bell, 1)
         with contextlib.suppress(BlockingIOError, OSError):
             while bell.recv(1):
                 pass
 
-    async def _watch_log(self, engine: str) -> None:
+    async def _watch(self, engine: str) -> None:
         while True:
-            state = await asyncio.to_thread(self._log_state)
-            if state != self._looked.get(engine):
-                self._looked[engine] = state
+            before, version = self._looked.get(engine), await self._version()
+            self._looked[engine] = version
+            if version != before:
                 return
             await asyncio.sleep(_LOOK_EVERY)
 
-    def _log_state(self) -> tuple[int, int]:
-        try:
-            state = Path(f"{self._database}-wal").stat()
-        except OSError:
-            return 0, 0
-        return state.st_mtime_ns, state.st_size
-
     def _path(self, engine: str) -> str:
-        return f"{self._database}-bell-{quote(engine, safe='')}"
+        """Where the bell of `engine` hangs; a long path goes by an open directory, where there is /proc."""
+        name = f"{self._name}-bell-{quote(engine, safe='')}"
+        path = os.path.join(self._directory, name)  # noqa: PTH118
+        if len(os.fsencode(path)) <= _PATH_BYTES:
+            return path
+        if self._handle is None:
+            self._handle = os.open(self._directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = f"/proc/self/fd/{self._handle}/{name}"
+        if len(os.fsencode(path)) > _PATH_BYTES or not Path("/proc/self/fd").is_dir():
+            raise OSError("the path of the bell is too long")
+        return path

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -29,9 +30,14 @@ class Locks:
     """The locks that one store holds for its engines, and what it has seen of the others' heartbeats."""
 
     def __init__(self, database: str) -> None:
-        self._database = os.path.abspath(database)  # noqa: PTH100  # links in it are not to be resolved
+        self._path_given = database
         self._own: set[str] = set()
         self._seen: dict[str, tuple[int, float]] = {}
+
+    @cached_property
+    def _database(self) -> str:
+        # When it is needed, which is on the database's thread: the loop is not held up, be it by `getcwd`.
+        return os.path.abspath(self._path_given)  # noqa: PTH100  # links in it are not to be resolved
 
     def take(self, engine: str) -> None:
         """Lock the file of `engine`; it is made if need be."""

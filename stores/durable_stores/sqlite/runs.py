@@ -1,4 +1,4 @@
-"""A run's life: it is created, let go of, cancelled, and ends. May not know which door asked for it."""
+"""A run's life once it is there: let go of, cancelled, ended. May not know which door asked for it."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def take_queued(work: Work, request: Request) -> tuple[set[str], bool]:
             if len(ready) > 1:
                 heapq.heappush(heads, (ready[1].head, pool))
             continue
-        others = [entry[0] for entry in heads] + [other.head for other in ready[1:]]
+        others = [head for head, _ in heads[:1]] + [other.head for other in ready[1:]]
         left -= _take_from(work, lane, engine, left, min(others, default=None), warm)
         if len(ready) > 1:
             heapq.heappush(heads, (ready[1].head, pool))

@@ -43,27 +43,40 @@ class Seed:
 
 
 class Work:
-    """One call of a door, inside its transaction."""
+    """One call of a door, inside its transaction.
+
+    Attributes:
+        sql: The connection.
+        now: The time of the call.
+        engine: Who calls, if that is known.
+        turns: Runs that this call has queued: when due, and the job's number. They are in no lane yet.
+        told: Runs of which this call has numbered a delivery.
+        seeds: What is known of runs that this call has created.
+        events: Rows that are still to be written.
+        memos: Rows that are still to be written.
+        unheard: Names of events for which nothing waits.
+        held: Places taken of the gates that this call has touched.
+        offers: Gates, with a rule, that may be open now for those that wait there.
+        woke: Pools in which something became ready.
+        later: Pools in which something will be ready by time.
+        heads: While turns are taken, a heap of (rank, pool) of what is ready.
+    """
 
     def __init__(self, sql: sqlite3.Connection, now: int, engine: str | None = None) -> None:
         self.sql = sql
         self.now = now
         self.engine = engine
-        self.turns: dict[
-            str, tuple[int, int]
-        ] = {}  # runs that this call has queued: when due, number; in no lane yet
-        self.told: dict[str, Run] = {}  # runs of which this call has numbered a delivery
+        self.turns: dict[str, tuple[int, int]] = {}
+        self.told: dict[str, Run] = {}
         self.seeds: dict[str, Seed] = {}
-        self.events: list[tuple[Any, ...]] = []  # rows to be written
+        self.events: list[tuple[Any, ...]] = []
         self.memos: list[tuple[Any, ...]] = []
-        self.unheard: set[str] = set()  # names of events for which nothing waits
-        self.held: dict[str, int] = {}  # places taken of gates that this call has touched
-        self.offers: dict[str, str] = {}  # gates that may be open now for those that wait there
-        self.woke: set[str] = set()  # pools in which something became ready
-        self.later: set[str] = set()  # pools in which something will be ready
-        self.heads: list[tuple[int, str]] | None = (
-            None  # while turns are taken: (rank, pool) of what became ready
-        )
+        self.unheard: set[str] = set()
+        self.held: dict[str, int] = {}
+        self.offers: dict[str, str] = {}
+        self.woke: set[str] = set()
+        self.later: set[str] = set()
+        self.heads: list[tuple[int, str]] | None = None
         self.registry_changed = False
         self._runs: dict[str, Run | None] = {}
         self._new: list[Run] = []
@@ -72,7 +85,7 @@ class Work:
         self._registry: int | None = None
         self._sequence: int | None = None
         self._note_sequence = False
-        self._rules: dict[tuple[str, str], Rule] | None = None
+        self._rules: dict[str, dict[str, Rule]] = {}
         self._paused: frozenset[str] | None = None
         self._numbers: dict[str, int] = {}  # of each engine's last delivery
 
@@ -152,13 +165,12 @@ class Work:
 
     def rule(self, function: str, name: str) -> Rule | None:
         """The limit that jobs of `function` call `name`."""
-        if self._rules is None:
-            self._rules = {
-                (owner, rule): Rule(*limits)
-                for owner, rules in self.sql.execute("SELECT id, rules FROM functions")
-                for rule, *limits in orjson.loads(rules)
-            }
-        return self._rules.get((function, name))
+        rules = self._rules.get(function)
+        if rules is None:
+            row = self.sql.execute("SELECT rules FROM functions WHERE id = ?", (function,)).fetchone()
+            stored: list[list[Any]] = [] if row is None else orjson.loads(row[0])
+            rules = self._rules[function] = {rule: Rule(*limits) for rule, *limits in stored}
+        return rules.get(name)
 
     def is_paused(self, function: str) -> bool:
         """Whether plans of `function` are skipped."""

@@ -1,0 +1,151 @@
+"""An engine within a web application, and as a worker process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+import durable
+
+
+async def echo(value=None):
+    return value
+
+
+@durable.function("quick", trigger="e")
+async def quick(ctx):
+    return await ctx.step.run("one", echo, ctx.event.data.get("n"))
+
+
+# ---------------------------------------------------------------- ASGI
+
+
+async def test_the_lifespan_of_a_fastapi_application(store):
+    engine = durable.Engine(store, functions=[quick])
+    app = FastAPI(lifespan=engine.lifespan)
+
+    @app.post("/orders/{n}")
+    async def order(n: int) -> dict[str, int]:
+        return {"got": await engine.invoke(quick, {"n": n}, timeout="10s")}
+
+    for n in range(2):
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            answer = await client.post(f"/orders/{n}")
+            assert answer.json() == {"got": n}
+    with pytest.raises(durable.DurableError, match="not open"):
+        await engine.send(durable.Event("e"))
+
+
+# ---------------------------------------------------------------- a worker process
+
+WORKER = """
+import asyncio, sys, durable
+
+async def hang():
+    print("in step", flush=True)
+    try:
+        await asyncio.sleep(float(sys.argv[2]))
+    finally:
+        print("step ended", flush=True)
+    return "result"
+
+@durable.function("f", trigger="e")
+async def f(ctx):
+    await ctx.step.run("hang", hang)
+    await ctx.step.run("second", print, "second", flush=True)
+
+
+async def main():
+    engine = durable.Engine(sys.argv[1], functions=[f], shutdown_timeout=sys.argv[3])
+    serving = asyncio.ensure_future(engine.serve())
+    while not serving.done():
+        try:
+            await engine.send(durable.Event("e", id="once"))
+            break
+        except durable.DurableError:  # not open yet
+            await asyncio.sleep(0.01)
+    await serving
+    print("left in order", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Child:
+    """A worker process on a SQLite file."""
+
+    def __init__(self, tmp_path, step_seconds, shutdown):
+        self.url = f"sqlite:///{tmp_path / 'd.db'}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, self.url, str(step_seconds), shutdown],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def until(self, line):
+        """Read on until the child has printed `line`."""
+        seen = []
+        for one in self.process.stdout:
+            seen.append(one.rstrip())
+            if one.rstrip() == line:
+                return
+        raise AssertionError(f"the child ended before it said {line!r}: {seen}")
+
+    def ended(self):
+        """Its exit status and the rest of what it printed."""
+        rest = self.process.communicate(timeout=20)[0]
+        return self.process.returncode, rest.split("\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_serve_returns_normally_on_a_signal(tmp_path, number):
+    child = Child(tmp_path, 0, "10s")
+    child.until("second")
+    child.process.send_signal(number)
+    status, lines = child.ended()
+    assert status == 0
+    assert "left in order" in lines
+
+
+def test_a_step_in_flight_ends_before_serve_returns(tmp_path):
+    child = Child(tmp_path, 0.3, "20s")
+    child.until("in step")
+    child.process.send_signal(signal.SIGTERM)
+    status, lines = child.ended()
+    assert status == 0
+    assert "step ended" in lines
+    assert "left in order" in lines
+    assert "second" not in lines
+    again = Child(tmp_path, 0, "10s")
+    again.until("second")
+    again.process.send_signal(signal.SIGTERM)
+    status, lines = again.ended()
+    assert status == 0
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    child = Child(tmp_path, 60, "60s")
+    child.until("in step")
+    child.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)  # two signals at one moment are one
+    child.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    status, lines = child.ended()
+    assert time.monotonic() - began < 10
+    assert "second" not in lines
+    assert status in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    again = Child(tmp_path, 0, "10s")
+    again.until("in step")
+    again.until("second")
+    again.process.send_signal(signal.SIGTERM)
+    assert again.ended()[0] == 0
