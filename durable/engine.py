@@ -218,7 +218,7 @@ class Engine(Archive):
         return service
 
     def _outside(self, what: str, instead: str) -> Service:
-        """As `_open`; warns of what each replay would repeat (SEMANTICS 12)."""
+        """As `_open`; warns of what each replay would repeat."""
         service = self._open(what)
         if owner.get() is not None:
             warnings.warn(

@@ -120,7 +120,7 @@ class Store(Protocol):
     async def dead(self, lease_ms: int) -> tuple[str, ...]:
         """Engines that have joined, not left, and are known to be dead.
 
-        Liveness is never judged by `now_ms` (SEMANTICS 50): an operating system's lock that is free proves
+        Liveness is never judged by `now_ms`: an operating system's lock that is free proves
         death at once; one that is held proves nothing, and then a heartbeat that did not change for
         `lease_ms` of the *observer's* monotonic clock decides.
         """

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 from durable.durations import shown
 from durable.errors import ConfigError
-from durable.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durable.store import Store
 
 __all__ = ["store_at"]
 
@@ -38,8 +39,8 @@ def store_at(where: object) -> Store:
         <durable_stores.memory...>
     """
     if not isinstance(where, str):
-        if isinstance(where, Store):
-            return where
+        if all(callable(getattr(where, door, None)) for door in ("admit", "claim", "commit")):
+            return cast("Store", where)
         raise ConfigError(
             f"store must be a URL such as 'sqlite:///durable.db' or a Store object, got {shown(where)}"
         )

@@ -36,7 +36,7 @@ __all__ = [
 INVOKED = "durable/function.invoked"
 _DAY_MS = 24 * 3600 * 1000
 _NEVER = "!"
-"""An index that no event has: for a wait whose own side of the equality is missing (SEMANTICS 28)."""
+"""An index that no event has: for a wait whose own side of the equality is missing."""
 
 
 def admission(

@@ -203,7 +203,7 @@ class Catalog:
         return found
 
     def matches(self, name: str, document: Mapping[str, Any] | None) -> Iterable[Blueprint]:
-        """The functions that an event starts, each once (SEMANTICS 27)."""
+        """The functions that an event starts, each once."""
         seen: set[str] = set()
         for blueprint, condition in self.starts(name):
             if blueprint.key not in seen and (condition is None or condition(document)):

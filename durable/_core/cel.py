@@ -6,8 +6,8 @@ reads. An answer never raises: what has no result is "no match", the null key or
 once.
 
 It may not know stores, functions or runs. celpy stands behind `cel_syntax`, RE2 behind `cel_functions`;
-both are imported with the first expression. What expressions mean beyond standard CEL is SEMANTICS 28 and
-30 to 33.
+both are imported with the first expression. What expressions mean beyond
+standard CEL stands in docs/decisions/0006-expressions-compiled.md.
 
 Example:
     >>> large = compile_condition('event.data.amount > 100 && event.data.country == "DE"')

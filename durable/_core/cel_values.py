@@ -1,6 +1,6 @@
 """What the operators of expressions mean over raw JSON: equality, order, lookup, arithmetic.
 
-Duty: standard CEL with its leniencies (SEMANTICS 31), on values as orjson decodes them. It may not know
+Duty: standard CEL with its leniencies, on values as orjson decodes them. It may not know
 texts of expressions, trees or closures.
 """
 

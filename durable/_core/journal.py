@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Journal", "Key"]
 
 Key = tuple[str, int]
-"""A step's identity: the id as its author wrote it, and how often it had been met before (SEMANTICS 1)."""
+"""A step's identity: the id as its author wrote it, and how often it had been met before."""
 
 
 class Entry:
@@ -96,7 +96,7 @@ class Journal:
         """What is known of a step that the handler has met, or ``None`` if it is fresh.
 
         Raises:
-            NondeterminismError: Another kind of step is recorded under this id (SEMANTICS 2).
+            NondeterminismError: Another kind of step is recorded under this id.
         """
         recorded = self._kinds.get(key)
         if recorded is None:
@@ -115,7 +115,7 @@ class Journal:
     def next_round(self, awaited: Callable[[Key], bool]) -> list[tuple[Key, Entry]]:
         """The recorded results to deliver next: those awaited, of the first round that has an awaited one.
 
-        A result that is recorded earlier and not awaited is passed over (SEMANTICS 5): the code may have
+        A result that is recorded earlier and not awaited is passed over: the code may have
         changed, or awaits something else first.
         """
         if self.exhausted:

@@ -86,7 +86,7 @@ def after_step_failure(
 def after_handler_failure(
     error: BaseException, *, attempt: int, retries: int, backoff: RetryDelays, now: int, draw: float
 ) -> Retry | Failure:
-    """Whether a handler that raised `error` is called again (SEMANTICS 15).
+    """Whether a handler that raised `error` is called again.
 
     A `StepError` that was left uncaught fails the run: its step has had its retries.
     """
@@ -167,7 +167,7 @@ def internal_events(
     output: bytes | None,
     error: bytes | None,
 ) -> list[tuple[str, bytes]]:
-    """Names and data of the events that tell of a run's end (SEMANTICS 29, 54).
+    """Names and data of the events that tell of a run's end.
 
     A run that one of them started emits none, so that no handler of failures can call itself for ever.
     """

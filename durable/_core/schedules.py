@@ -8,7 +8,7 @@ missed ticks and runs are not known here.
 
 A line that fires in every hour of the day is *hourly*. When the clocks go back it fires in both passes of
 the hour, and when they go forward it skips what is left out. Any other line fires once for a local time: in
-the first pass, and for all that was left out once, right after the jump (SEMANTICS 45).
+the first pass, and for all that was left out once, right after the jump.
 """
 
 from __future__ import annotations

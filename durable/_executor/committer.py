@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from durable._executor.post import SLICE
 from durable.errors import StoreError
 from durable.records import Commit, CommitAnswer, CommitState, Verdict
 
@@ -30,9 +31,6 @@ _log = logging.getLogger("durable.committer")
 
 BATCH = 256
 """Commits in one transaction, at most."""
-
-SLICE = 64
-"""Answers that are told in one turn of the loop, at most: a thousand at once would hold it up for 10 ms."""
 
 _RETRY_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 2.0

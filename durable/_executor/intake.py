@@ -15,6 +15,7 @@ import orjson
 from durable._core.admission import INVOKED, admission, invocation, repetition
 from durable._core.catalog import Catalog
 from durable._core.rerun import kept_memos
+from durable._executor.post import SLICE
 from durable.codec import encode
 from durable.durations import shown
 from durable.errors import EventRejected, EventTooLarge, StoreError
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from durable.store import Store
 
 __all__ = ["Intake"]
-
-SLICE = 64
-"""Senders that are told in one turn of the loop, at most."""
 
 BATCH = 256
 """Admissions of several senders in one transaction, at most; one sender's list is never divided."""

@@ -1,4 +1,4 @@
-"""Quiet: when a run has done nothing for a few turns of the loop (SEMANTICS 3).
+"""Quiet: when a run has done nothing for a few turns of the loop.
 
 The chain from a delivery to the next step takes up to 2 * depth + 1 turns for gather, TaskGroup, wait, shield
 and as_completed; births and ends of tasks count as activity, so that 8 silent turns suffice at any depth.

@@ -1,4 +1,4 @@
-"""The steps that a run awaits, and the rounds in which their results reach it (SEMANTICS 3 to 5).
+"""The steps that a run awaits, and the rounds in which their results reach it.
 
 On replay the recorded rounds come first, each when the run is quiet; then what is fresh begins; from then on
 results are delivered as they come, those that are done together in one round. It decides nothing about what a
@@ -185,7 +185,7 @@ class Rounds:
 
     @property
     def forlorn(self) -> bool:
-        """Whether the handler awaits only what it has withdrawn before: it waits for itself (SEMANTICS 8)."""
+        """Whether the handler awaits only what it has withdrawn before: it waits for itself."""
         return (
             self.quiet.reached
             and bool(self.awaiting)

@@ -289,7 +289,7 @@ class Service:
             look_again = _LOOK_AGAIN_SECONDS
             while not run.status.ended:
                 await asyncio.wait([ended], timeout=look_again)
-                if self.worker.hosts(f"{run.app}/{run.function_id}"):
+                if f"{run.app}/{run.function_id}" in self.options.functions:
                     look_again = min(2 * look_again, _SELDOM_SECONDS)  # most probably it will be told
                 if ended.done():
                     run.ended(ended.result())

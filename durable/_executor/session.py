@@ -8,8 +8,6 @@ event loop, between two awaits, so that no lock is needed.
 from __future__ import annotations
 
 import asyncio
-import logging
-import warnings
 from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,23 +16,19 @@ from msgspec.structs import replace
 
 from durable._core import operations as ops
 from durable._core.journal import Entry, Journal, Key
-from durable._core.settling import raised, settle
-from durable._executor import arming, calling, ending
+from durable._core.settling import settle
+from durable._executor import arming, calling, ending, results
 from durable._executor.draft import Pending, Phase, reference
 from durable._executor.driver import RunTasks, owner, rooted
 from durable._executor.outbox import Outbox
 from durable._executor.rounds import Rounds
 from durable.context import Context, attempting, enter
 from durable.errors import (
-    DurableWarning,
     Interrupt,
-    LimitError,
     NestedStepError,
-    NondeterminismError,
-    SerializationError,
 )
-from durable.events import Event
 from durable.records import STAY, Effect, MemoState, New, Park, RunStatus, StepKind
+from durable.runs import event_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +36,9 @@ if TYPE_CHECKING:
     from durable._executor.draft import Draft
     from durable._executor.host import Host
     from durable.functions import Function
-    from durable.records import AdmissionAnswer, CommitAnswer, Fired, History, Memo, Then
+    from durable.records import AdmissionAnswer, CommitAnswer, Fired, History, Then
 
 __all__ = ["Session"]
-
-_log = logging.getLogger("durable.session")
 
 _ARMED_KINDS = frozenset({StepKind.SLEEP, StepKind.WAIT, StepKind.SIGNAL, StepKind.INVOKE, StepKind.TIMEOUT})
 """Steps that have a timer or a wait, which goes when the step is remembered."""
@@ -122,7 +114,13 @@ class Session:
     async def _main(self) -> None:
         try:
             owner.set(self.tasks)
-            self.context = self._context()
+            self.context = Context(
+                self,
+                run_id=self.run_id,
+                events=[event_of(one) for one in self.history.events],
+                function=self.function,
+                engine=self.host.engine,
+            )
             enter(self.context)
             if self.fired.pop("", None) is not None:
                 self.draft.drop.append("")
@@ -137,15 +135,6 @@ class Session:
         else:
             if not self.unwinding:
                 await ending.complete(self, output)
-
-    def _context(self) -> Context:
-        events = [
-            Event.received(one.name, one.data, id=one.id, ts=one.ts, user=one.user, v=one.v)
-            for one in self.history.events
-        ]
-        return Context(
-            self, run_id=self.run_id, events=events, function=self.function, engine=self.host.engine
-        )
 
     @property
     def replaying(self) -> bool:
@@ -166,7 +155,7 @@ class Session:
                     return await calling.alone(self, op, key)
             elif entry.memo is not None and not entry.withdrawn and not entry.late:
                 entry.delivered = True
-                return self._value(op, entry.memo)
+                return results.value(self, op, entry.memo)
         pending = Pending(op, key, entry, self.host.loop.create_future(), lone=lone)
         return await self.wait_for(pending)
 
@@ -178,7 +167,7 @@ class Session:
         return not (self.halted or ref in self.fired or ref in self.armed)
 
     async def _yield(self) -> None:
-        """Let others have the loop: a long replay must not hold it up (SEMANTICS 11)."""
+        """Let others have the loop: a long replay must not hold it up."""
         self._spent = 0
         await asyncio.sleep(0)
         self._turn_began = perf_counter()
@@ -198,32 +187,12 @@ class Session:
         key = self.journal.identify(op.step)
         entry = self.journal.meet(key, op.kind)
         if key[1] and task is not self.root:
-            self._notice_repetition(key)
-        if entry is None and self._steps() >= self.limits.steps:
-            self.failure = LimitError(
-                f"the run has {self.limits.steps:,} steps, and Limits.steps allows no more"
-            )
-            raise self.failure
+            results.notice_repetition(self, key)
+        if entry is None:
+            results.check_steps(self)
         self._spent += 1
         lone = task is self.root and not self.tasks.alive and not self.rounds.awaiting
         return key, entry, lone
-
-    def _steps(self) -> int:
-        """How many steps the run has, those included that are under way."""
-        under_way = self.rounds.awaiting
-        if self.journal.steps + len(under_way) < self.limits.steps:
-            return self.journal.steps
-        return self.journal.steps + sum(
-            one.result is None and one.entry is None for one in under_way.values()
-        )
-
-    def _notice_repetition(self, key: Key) -> None:
-        """Warn of ids that parallel branches share: they are told apart by call order only (SEMANTICS 7)."""
-        if any(other[0] == key[0] for other in self.rounds.awaiting):
-            self.host.warn_once(
-                f"function {self.function.id!r}: step id {key[0]!r} is used by parallel branches at once; its "
-                "repetitions are counted in call order: give each branch an id of its own"
-            )
 
     async def wait_for(self, pending: Pending) -> Any:
         """Await the round in which the step's result is delivered."""
@@ -274,28 +243,7 @@ class Session:
         """What the handler receives for a step that was delivered to it."""
         memo = pending.result if pending.entry is None else pending.entry.memo
         assert memo is not None
-        return self._value(pending.op, memo, pending.cause)
-
-    def _value(self, op: ops.Operation, memo: Memo, cause: BaseException | None = None) -> Any:
-        if memo.digest is not None and op.digest() not in (None, memo.digest):
-            self._notice_arguments(op)
-        if memo.state is MemoState.ERROR:
-            raise raised(memo.value, memo.attempts, cause)
-        try:
-            return op.read(memo.value or b"null")
-        except SerializationError as error:
-            raise NondeterminismError(
-                f"what is remembered of step {op.step!r} does not fit its type any more: {error}"
-            ) from error
-
-    def _notice_arguments(self, op: ops.Operation) -> None:
-        text = (
-            f"step {op.step!r} of function {self.function.id!r} was recorded with other arguments than it is "
-            "called with now; its remembered result stands"
-        )
-        if self.host.strict:
-            raise NondeterminismError(text)
-        warnings.warn(text, DurableWarning, stacklevel=6)
+        return results.value(self, pending.op, memo, pending.cause)
 
     def record(self, pending: Pending, state: MemoState, value: bytes) -> None:
         """Remember a step's result: it goes into the draft."""
@@ -329,18 +277,12 @@ class Session:
         """A lone step's result goes to the handler at once: its round is over."""
         pending.phase = Phase.DELIVERED
         self.journal.delivered()
-        self._check_size()
+        results.check_size(self)
         if self.failure is not None:
             raise self.failure
 
-    def _check_size(self) -> None:
-        if self.failure is None and self.size > self.limits.run_bytes:
-            self.failure = LimitError(
-                f"the run has {self.size:,} bytes; Limits.run_bytes allows {self.limits.run_bytes:,}"
-            )
-
     def _within_limits(self) -> bool:
-        self._check_size()
+        results.check_size(self)
         if self.failure is not None:
             ending.abort(self, self.failure)
         return self.failure is None
@@ -377,7 +319,7 @@ class Session:
         self.remember_now(pending, state, value)
 
     def withdraw(self, pending: Pending) -> None:
-        """The await of a step was cancelled: a hand-over without any await (SEMANTICS 8)."""
+        """The await of a step was cancelled: a hand-over without any await."""
         before = self.rounds.give_up(pending)
         if pending.task is not None and not pending.task.done():
             pending.task.cancel()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections import deque
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,9 @@ from durable._core.admission import condition_holds, due_times, written_due_time
 from durable._core.lifecycle import ended_record
 from durable._core.settling import document_of
 from durable._executor import callbacks, ending
-from durable._executor.committer import SLICE, Committer
-from durable._executor.numbers import Numbers
+from durable._executor.alarm import Alarm
+from durable._executor.committer import Committer
+from durable._executor.post import Post
 from durable._executor.session import Session
 from durable._executor.warm import Warm
 from durable.errors import DurableWarning, StoreError
@@ -112,18 +112,12 @@ class Worker:
         self._capacity = capacity
         self._ended = ended
         self._pulse = pulse
-        self.numbers = Numbers()
-        self._mail: deque[Delivery] = deque()
-        self._coming: set[str] = set()
-        self._sorting = False
         self._warned: set[str] = set()
         self._backlog = False
         self._wanted = asyncio.Event()
+        self.post = Post(self.loop, self._hand_over, pulse)
+        self.alarm = Alarm(self.loop, clock, self.warm, self._wanted.set)
         self._asked = False
-        self._store_due: int | None = None
-        self._due_meanwhile: int | None = None
-        self._alarm: asyncio.Task[None] | None = None
-        self._alarm_at: int | None = None
         self._asking = False
         self._keepers: set[asyncio.Task[None]] = set()
         self.draining = False
@@ -135,63 +129,38 @@ class Worker:
         self._asked = True
         self._wanted.set()
 
-    def due(self, times: Iterable[int]) -> None:
-        """Things in the store fall due at these times."""
-        soonest = min(times, default=None)
-        if soonest is None:
-            return
-        self._due_meanwhile = min(soonest, self._due_meanwhile or soonest)
-        if self._store_due is None or soonest < self._store_due:
-            self._store_due = soonest
-            self._set_alarm()
-
     @property
     def next_due(self) -> int | None:
-        """When something will happen by time alone: a timer, or an eviction."""
-        cold = self.warm.cold_at
-        if cold is None or self._store_due is None:
-            return self._store_due if cold is None else cold
-        return min(cold, self._store_due)
-
-    def _set_alarm(self) -> None:
-        due = self.next_due
-        if due == self._alarm_at and self._alarm is not None and not self._alarm.done():
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = due
-        self._alarm = None if due is None else asyncio.Task(self._ring(due), loop=self.loop)
-
-    async def _ring(self, due: int) -> None:
-        while self.clock.now_ms() < due:
-            await self.clock.sleep_until(due)
-        self._wanted.set()
+        """When something will happen by time alone."""
+        return self.alarm.next_due
 
     @contextmanager
     def asking(self) -> Iterator[Request | None]:
         """A call whose answer may hold deliveries: what an admission may claim for us at once."""
-        with self.numbers.asking():
+        with self.post.numbers.asking():
             free = self._free()
             if self.draining or free <= 0 or not self._pools:
                 yield None
             else:
-                yield Request(self.engine_id, self.numbers.seen, self._pools, free)
+                yield Request(self.engine_id, self.post.numbers.seen, self._pools, free)
 
     def has(self, run_id: str) -> bool:
         """Whether a run executes, or waits, in this process: then its end will be told."""
-        return run_id in self.sessions or run_id in self._coming
-
-    def hosts(self, function: str) -> bool:
-        """Whether runs of this function (its key) are executed here."""
-        return function in self._pools
+        return run_id in self.sessions or self.post.brings(run_id)
 
     def _free(self) -> int:
-        return self._capacity - (len(self.sessions) - len(self.warm)) - len(self._mail)
+        return self._capacity - (len(self.sessions) - len(self.warm)) - len(self.post)
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing is under way that could make work at the present time."""
-        if self._wanted.is_set() or self._asking or self._keepers or self._mail or not self.committer.at_rest:
+        if (
+            self._wanted.is_set()
+            or self._asking
+            or self._keepers
+            or len(self.post)
+            or not self.committer.at_rest
+        ):
             return False
         if self.next_due is not None and self.next_due <= self.clock.now_ms():
             return False
@@ -211,29 +180,27 @@ class Worker:
                 _log.error("the store gives no work (%s); asking again in %.1f s", error, _RETRY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
                 self.wake()
-            self._set_alarm()
+            self.alarm.set()
             self._asking = False
             self._pulse()
 
     def _is_time(self) -> bool:
         """Whether the store is to be asked: an eviction alone is no reason."""
         asked, self._asked = self._asked, False
-        return asked or (self._store_due is not None and self._store_due <= self.clock.now_ms())
+        return asked or self.alarm.store_is_due
 
     async def turn(self) -> bool:
         """Ask once; whether there is more to ask for."""
         now = self.clock.now_ms()
         free = 0 if self.draining else max(0, self._free())
-        self._due_meanwhile = None
+        self.alarm.asking()
         name = self.engine_id
-        with self.numbers.asking():
-            claimed = await self._store.claim(now, Request(name, self.numbers.seen, self._pools, free))
+        with self.post.numbers.asking():
+            claimed = await self._store.claim(now, Request(name, self.post.numbers.seen, self._pools, free))
             if name != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
                 return True
-            self._take(claimed.deliveries)
-        # What was written while the claim was under way is not in its answer.
-        times = [due for due in (claimed.next_due, self._due_meanwhile) if due is not None]
-        self._store_due = min(times, default=None)
+            self.post.take(claimed.deliveries)
+        self.alarm.told(claimed.next_due)
         self._backlog = free == 0 or sum(isinstance(one, Claim) for one in claimed.deliveries) >= free
         if claimed.candidates:
             await self._judge(claimed.candidates)
@@ -249,9 +216,9 @@ class Worker:
         self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request | None
     ) -> None:
         """What became of a batch of admissions, stored at `now`."""
-        self.due(chain.from_iterable(due_times(one, now) for one in admissions))
+        self.alarm.due(chain.from_iterable(due_times(one, now) for one in admissions))
         if request is not None and request.engine == self.engine_id:
-            self._take(answer.deliveries)
+            self.post.take(answer.deliveries)
         self._heard(answer.woke)
         self._consider(answer.answers)
         self._pulse()
@@ -284,34 +251,8 @@ class Worker:
                 began = self.loop.time()
         self.committer.decide(verdicts)
 
-    def _take(self, deliveries: Iterable[Delivery]) -> None:
-        for one in deliveries:
-            if not self.numbers.is_new(one.no):
-                continue
-            self._mail.append(one)
-            if isinstance(one, Claim):
-                self._coming.add(one.history.run.id)
-        if self._mail and not self._sorting:
-            self._sorting = True
-            self._sort()
-
-    def _sort(self) -> None:
-        """Hand deliveries over, a slice in each turn of the loop."""
-        for _ in range(min(SLICE, len(self._mail))):
-            one = self._mail.popleft()
-            try:
-                self._hand_over(one)
-            except Exception:
-                _log.exception("the engine failed on a delivery: %r", one)
-        if self._mail:
-            self.loop.call_soon(self._sort)
-        else:
-            self._sorting = False
-            self._pulse()
-
     def _hand_over(self, one: Delivery) -> None:
         if isinstance(one, Claim):
-            self._coming.discard(one.history.run.id)
             self._claimed(one)
             return
         session = self.sessions.get(one.run)
@@ -345,7 +286,7 @@ class Worker:
 
     def _begin(self, claim: Claim) -> None:
         run = claim.history.run
-        self.due(timer.due for timer in claim.history.timers)
+        self.alarm.due(timer.due for timer in claim.history.timers)
         session = Session(self, self._functions[run.function], claim.history)
         self.sessions[run.id] = session
         self.observers.run_started(run.id, run.function)
@@ -386,7 +327,7 @@ class Worker:
     def committed(self, answer: Committed, engine_id: str) -> None:
         """A batch of `engine_id` was answered."""
         if engine_id == self.engine_id:
-            self._take(answer.deliveries)
+            self.post.take(answer.deliveries)
         self._heard(answer.woke)
         for one in answer.answers:
             if one.admitted:
@@ -401,7 +342,7 @@ class Worker:
         """One commit, written at `now`, was answered."""
         if answer.state is CommitState.OK:
             if commit.timers or commit.waits or commit.admit:
-                self.due(written_due_times(commit, now))
+                self.alarm.due(written_due_times(commit, now))
                 if any(one.since_seq is not None or one.since_ms is not None for one in commit.waits):
                     self.wake()  # stored events are candidates: a claim hands them out
             session.landed(draft, answer)
@@ -438,7 +379,7 @@ class Worker:
         self.warm.put(session, now)
         self.observers.run_parked(run, session.history.run.function)
         self._evict_cold(now)
-        self._set_alarm()
+        self.alarm.set()
         self._place_is_free()
 
     def _over(self, session: Session, then: Then | None) -> None:
@@ -462,9 +403,7 @@ class Worker:
         """None of our runs is ours any more."""
         for session in list(self.sessions.values()):
             self._lose(session)
-        self._mail.clear()
-        self._coming.clear()
-        self.numbers = Numbers()
+        self.post.discard()
 
     def _lose(self, session: Session) -> None:
         session.lost = True
@@ -505,8 +444,7 @@ class Worker:
 
     async def close(self) -> None:
         """Drop the tasks of parked runs; they are nobody's, and are replayed when they go on."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self.alarm.stop()
         for session in self.warm.all():
             self._evict(session)
         while self._keepers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from durable._executor.service import Service
     from durable.functions import Function
     from durable.store import Store
-    from durable.testing.clock import VirtualClock
 
     Scenario = Callable[[TestEngine], Awaitable[Any]]
     Where = str | Store | Callable[[], str | Store]
@@ -62,24 +61,20 @@ class Death:
         return f"{self.moment} write {self.at}"
 
 
-class Witness(Protocol):
-    """Who is told of lives and deaths, to look at what is left."""
+class Witness:
+    """Who is told of lives and deaths, to look at what is left. Override what is of interest."""
 
     def born(self, life: int) -> None:
-        """A process starts."""
-        ...
+        """A process starts; the first is number 0."""
 
     def died(self) -> None:
         """It dies at this very moment; whatever it still does is not real."""
-        ...
 
     async def left_behind(self, store: Store) -> None:
         """What the dead one has stored can be read now."""
-        ...
 
     async def ended(self, store: Store) -> None:
         """The scenario has ended by itself: what is stored can be read for the last time."""
-        ...
 
 
 class CrashingStore:
@@ -91,7 +86,7 @@ class CrashingStore:
         store: The store inside.
         at: The number of the write, from 1; ``None``: it never dies.
         after: Die after that write instead of before it.
-        late: Die before it, and let `arrive` make the write later.
+        late: Die before it, and keep the write until `arrive` makes it.
         writes: The calls that count as writes.
         dying: Called at the moment of death.
         taken: Called once, when the first claim was answered.
@@ -168,6 +163,11 @@ class CrashingStore:
             self.opened -= 1
             await self._store.close()
 
+    @property
+    def is_late(self) -> bool:
+        """Whether a write is still to `arrive`."""
+        return self._held is not None
+
     async def arrive(self) -> None:
         """The write that was under way at the moment of death (`late`) reaches the store now."""
         held, self._held = self._held, None
@@ -194,8 +194,12 @@ async def _take_apart(service: Service) -> None:
     service.tasks.clear()
     for task in worker._keepers:  # noqa: SLF001 - as above
         task.cancel()
-    if worker._alarm is not None:  # noqa: SLF001
-        worker._alarm.cancel()  # noqa: SLF001
+    worker.alarm.stop()
+    await asyncio.gather(*service.tasks, return_exceptions=True)
+    service.tasks.clear()
+    for task in worker._keepers:  # noqa: SLF001 - as above
+        task.cancel()
+    worker.alarm.stop()
     while worker.sessions:  # an answer that was under way may begin one more
         _, session = worker.sessions.popitem()
         if session.keeper is not None:
@@ -273,63 +277,75 @@ async def live_on(
     Returns:
         The writes at which it died: ``["commit"]``. Fewer than `deaths`, if it ended before.
     """
-    home = _Home(store)
-    found: list[str] = []
-    late: list[CrashingStore] = []
-    clock: VirtualClock | None = None
-
-    async def arrive() -> None:
-        while late:
-            await late.pop().arrive()
-
+    lives = _Lives(scenario, functions, _Home(store), witness or Witness(), options)
     try:
         for life in range(_MOST_LIVES):
-            death = deaths[life] if life < len(deaths) else None
-            inner = await home.store()
-            crashing = CrashingStore(
-                inner,
-                at=None if death is None else death.at,
-                after=death is not None and death.moment is Moment.AFTER,
-                late=death is not None and death.moment is Moment.LATE,
-                writes=_ALL_WRITES,
-                dying=None if witness is None else witness.died,
-                taken=arrive,
-            )
-            engine = _engine(functions, crashing, life, options, clock)
-            if witness is not None:
-                witness.born(life)
-            if await _live(engine, scenario, crashing):
-                await arrive()
-                if witness is not None:
-                    await witness.ended(inner)
-                return found
-            found.append(crashing.last)
-            clock = engine._virtual  # noqa: SLF001 - time goes on from there
-            if engine.life is not None:
-                inner.sever(engine.life.id)  # type: ignore[attr-defined]  # what stores for tests can do
-            if witness is not None:
-                await witness.left_behind(inner)
-            await crashing.abandon()
-            if crashing._held is not None:  # noqa: SLF001 - its other half
-                late.append(crashing)
-            else:
-                await home.retire()
-        raise AssertionError(f"after its deaths the scenario did not end in {_MOST_LIVES} lives")
+            if await lives.live(deaths[life] if life < len(deaths) else None):
+                return lives.died
+        raise AssertionError(f"after its deaths the scenario did not end in {_MOST_LIVES} lives")  # noqa: TRY301
+    except Exception as error:
+        for death, name in zip(deaths, lives.died, strict=False):
+            error.add_note(f"The process had died {death} ({name}).")
+        raise
     finally:
-        await home.close()
+        await lives.home.close()
 
 
-def _engine(
-    functions: Sequence[Function[Any]],
-    store: CrashingStore,
-    life: int,
-    options: dict[str, Any],
-    clock: VirtualClock | None,
-) -> _Mortal:
-    given = options if clock is None else {**options, "clock": clock}
-    engine = _Mortal(functions, store=store, **given)
-    engine._random.seed(life)  # noqa: SLF001 - the same ids and pauses each time
-    return engine
+class _Lives:
+    """The lives of one try, one after the other; `died` names the writes at which they ended."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        functions: Sequence[Function[Any]],
+        home: _Home,
+        witness: Witness,
+        options: dict[str, Any],
+    ) -> None:
+        self.home = home
+        self.died: list[str] = []
+        self._scenario = scenario
+        self._functions = functions
+        self._witness = witness
+        self._options = options
+        self._late: list[CrashingStore] = []
+        self._begun = 0
+
+    async def live(self, death: Death | None) -> bool:
+        """Run the scenario in one process; whether it ended by itself."""
+        inner = await self.home.store()
+        store = CrashingStore(
+            inner,
+            at=None if death is None else death.at,
+            after=death is not None and death.moment is Moment.AFTER,
+            late=death is not None and death.moment is Moment.LATE,
+            writes=_ALL_WRITES,
+            dying=self._witness.died,
+            taken=self._arrive,
+        )
+        engine = _Mortal(self._functions, store=store, **self._options)
+        engine._random.seed(self._begun)  # noqa: SLF001 - the same ids and pauses each time
+        self._witness.born(self._begun)
+        self._begun += 1
+        if await _live(engine, self._scenario, store):
+            await self._arrive()
+            await self._witness.ended(inner)
+            return True
+        self.died.append(store.last)
+        self._options["clock"] = engine.clock  # time goes on from there
+        if engine.life is not None:
+            inner.sever(engine.life.id)  # type: ignore[attr-defined]  # what stores for tests can do
+        await self._witness.left_behind(inner)
+        await store.abandon()
+        if store.is_late:
+            self._late.append(store)
+        else:
+            await self.home.retire()
+        return False
+
+    async def _arrive(self) -> None:
+        while self._late:
+            await self._late.pop().arrive()
 
 
 async def _live(engine: _Mortal, scenario: Scenario, store: CrashingStore) -> bool:
@@ -400,14 +416,13 @@ async def crash_points(
         reached = False
         for moment in (Moment.BEFORE, Moment.AFTER):
             where = store() if callable(store) else store
-            death = Death(at, moment)
-            try:
-                died = await live_on(
-                    scenario, functions=functions, store=_opened_by(where), deaths=[death], **options
-                )
-            except Exception as error:
-                error.add_note(f"The process had died {death}.")
-                raise
+            died = await live_on(
+                scenario,
+                functions=functions,
+                store=_opened_by(where),
+                deaths=[Death(at, moment)],
+                **options,
+            )
             reached = reached or bool(died)
             tried += len(died)
         if not reached:

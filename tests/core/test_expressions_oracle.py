@@ -1,7 +1,7 @@
 # ruff: noqa: E501, T201 (tables of expressions; campaigns print their counts)
 """The closures against celpy's own interpreter, over expressions and documents that hypothesis makes up.
 
-celpy is the oracle where it follows the standard. Where `durable` is lenient on purpose (SEMANTICS 31), or celpy
+celpy is the oracle where it follows the standard. Where `durable` is lenient on purpose, or celpy
 strays from the standard, the operators and functions given to its runner say what is meant; they are written
 against celpy's types, beside the code under test.
 """

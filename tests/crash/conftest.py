@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.crash.corpus")
+pytest.register_assert_rewrite("tests.crash.corpus", "tests.crash.corpus_waiting")

@@ -24,7 +24,7 @@ from attrs import field, frozen, mutable
 import durable
 from durable.records import EventQuery, MemoState, RunQuery
 from durable.testing import TestEngine
-from durable.testing.faults import NEVER_LATE, Death, Moment, live_on
+from durable.testing.faults import NEVER_LATE, Death, Moment, Witness, live_on
 from tests.crash.ledger import Ledger, Recorded
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _memo(memo: Any) -> tuple[Any, ...]:
 # ---------------------------------------------------------------- one try
 
 
-class Trial:
+class Trial(Witness):
     """One try of one case: told of its lives by `live_on`, and the judge of what they left."""
 
     def __init__(self, case: Case, like: Trial | None = None) -> None:

@@ -23,7 +23,7 @@ import durable
 from durable.testing.faults import Death, Moment, crash_points, live_on
 from durable_stores.memory import MemoryStore
 from durable_stores.sqlite import SQLiteStore
-from tests.crash import corpus  # noqa: F401 - fills CASES
+from tests.crash import corpus, corpus_waiting  # noqa: F401 - they fill CASES
 from tests.crash.sweeping import CASES, Report, World, sweep_case
 
 SEED = int(os.environ.get("DURABLE_CRASH_SEED", "20300101"))
@@ -125,7 +125,7 @@ async def test_every_death_of_a_life_is_where_it_was_asked_for():
         assert len(died) == 1
 
 
-def paying(*, in_a_step):
+def paying(*, in_a_step, urls=itertools.repeat("memory://")):  # noqa: B008 - it never ends
     """A function that pays, its scenario, and a store for each try that begins a new ledger."""
     paid = []
 
@@ -145,7 +145,7 @@ def paying(*, in_a_step):
 
     def store():
         paid.clear()
-        return "memory://"
+        return next(urls)
 
     return [function], scenario, store
 
@@ -159,13 +159,13 @@ async def test_crash_points_find_a_function_that_does_not_and_say_when_the_proce
     functions, scenario, store = paying(in_a_step=False)
     with pytest.raises(AssertionError, match="paid too often") as caught:
         await crash_points(scenario, functions=functions, store=store, max_warm=0)
-    assert re.search(r"died (before|after) write \d+", " ".join(caught.value.__notes__))
+    assert re.search(r"died (before|after) write \d+ \(\w+\)", " ".join(caught.value.__notes__))
 
 
 async def test_crash_points_take_a_new_url_for_each_crash(empty):
-    functions, scenario, _ = paying(in_a_step=True)
     urls = (f"sqlite:///{empty.with_name(f'points{n}.db')}?synchronous=normal" for n in itertools.count())
-    assert await crash_points(scenario, functions=functions, store=lambda: next(urls)) > 15
+    functions, scenario, store = paying(in_a_step=True, urls=urls)
+    assert await crash_points(scenario, functions=functions, store=store) > 15
 
 
 async def test_crash_points_refuse_a_store_that_keeps_the_data_of_the_try_before(tmp_path):

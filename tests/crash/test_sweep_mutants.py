@@ -15,7 +15,7 @@ from durable._executor.outbox import Outbox
 from durable.records import Commit, End
 from durable.store import Store
 from durable_stores.memory import MemoryStore
-from tests.crash import corpus  # noqa: F401 - fills CASES
+from tests.crash import corpus, corpus_waiting  # noqa: F401 - they fill CASES
 from tests.crash.sweeping import CASES, sweep
 
 MUTANTS = []

@@ -239,3 +239,12 @@ async def test_engine_invoke_of_an_unknown_function_is_a_lookup_error(store):
     async with TestEngine([child], store=store) as t:
         with pytest.raises(LookupError, match="nobody"):
             await t.invoke("nobody")
+
+
+async def test_engine_invoke_within_a_step_waits_for_the_other_run(store):
+    @durable.function("caller")
+    async def caller(ctx):
+        return await ctx.step.run("call", ctx.engine.invoke, child)
+
+    async with TestEngine([caller, child], store=store) as t, asyncio.timeout(10):
+        assert await t.invoke(caller) == {"got": {}}

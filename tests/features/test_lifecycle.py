@@ -252,35 +252,6 @@ async def test_each_memory_url_is_a_store_of_its_own():
         assert (await two.runs()).items == []
 
 
-# ---------------------------------------------------------------- a client
-
-
-async def test_an_engine_without_functions_is_a_client(store):
-    async with durable.Engine(store, functions=[quick]), durable.Engine(store) as client:
-        await client.send(durable.Event("e", {"n": 1}, id="x"))
-        (run,) = await client.runs(event_id="x")
-        assert await run.result("10s") == 1
-        assert await client.invoke("quick", {"n": 2}, timeout="10s") == 2
-
-
-async def test_a_client_executes_nothing(store):
-    async with TestEngine([quick], store=store):
-        pass
-    async with TestEngine([], store=store) as client:
-        run = await client.start("quick")
-        await client.advance("1h")
-        assert (await run.refresh()).status == "queued"
-
-
-async def test_a_client_is_stuck_where_nobody_executes(store):
-    async with TestEngine([quick], store=store):
-        pass
-    async with durable.Engine(store) as client:
-        run = await client.start("quick")
-        with pytest.raises(TimeoutError):
-            await run.result("20ms")
-
-
 # ---------------------------------------------------------------- graceful shutdown
 
 

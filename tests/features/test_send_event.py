@@ -157,7 +157,7 @@ async def test_an_event_that_was_sent_resolves_a_wait_that_was_begun_beside_it(s
 
 
 REPEATED = {
-    "send": (lambda engine: engine.send(Event("made")), "ctx.step.send_event"),
+    "send": (lambda engine: engine.send(durable.Event("made")), "ctx.step.send_event"),
     "send_signal": (lambda engine: engine.send_signal("go"), "ctx.step.send_signal"),
     "start": (lambda engine: engine.start("collector"), "ctx.step"),
     "invoke": (lambda engine: engine.invoke("collector"), "ctx.step.invoke"),
@@ -173,8 +173,8 @@ async def test_a_call_of_the_engine_in_a_handler_warns_and_names_the_step_to_use
         with pytest.warns(durable.DurableWarning, match=instead):
             await call(ctx.engine)
 
-    async with TestEngine([f, collector([])]) as t:
-        await t.invoke(f)
+    async with durable.Engine("memory://", functions=[f, collector([])]) as engine:
+        await engine.invoke(f, timeout="10s")
 
 
 async def test_engine_send_in_a_step_is_nobodys_business(store):

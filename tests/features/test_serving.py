@@ -1,4 +1,4 @@
-"""An engine within a web application, and as a worker process of its own."""
+"""An engine that is a client, one within a web application, and one that is a worker process."""
 
 from __future__ import annotations
 
@@ -21,6 +21,35 @@ async def echo(value=None):
 @durable.function("quick", trigger="e")
 async def quick(ctx):
     return await ctx.step.run("one", echo, ctx.event.data.get("n"))
+
+
+# ---------------------------------------------------------------- a client
+
+
+async def test_an_engine_without_functions_is_a_client(store):
+    async with durable.Engine(store, functions=[quick]), durable.Engine(store) as client:
+        await client.send(durable.Event("e", {"n": 1}, id="x"))
+        (run,) = await client.runs(event_id="x")
+        assert await run.result("10s") == 1
+        assert await client.invoke("quick", {"n": 2}, timeout="10s") == 2
+
+
+async def test_a_client_executes_nothing(store):
+    async with TestEngine([quick], store=store):
+        pass
+    async with TestEngine([], store=store) as client:
+        run = await client.start("quick")
+        await client.advance("1h")
+        assert (await run.refresh()).status == "queued"
+
+
+async def test_a_client_is_stuck_where_nobody_executes(store):
+    async with TestEngine([quick], store=store):
+        pass
+    async with durable.Engine(store) as client:
+        run = await client.start("quick")
+        with pytest.raises(TimeoutError):
+            await run.result("20ms")
 
 
 # ---------------------------------------------------------------- ASGI

@@ -204,17 +204,48 @@ async def test_a_cancelled_caller_has_rung_all_the_same(path):
     await other.close()
 
 
-async def test_without_a_bell_the_log_is_watched(path, monkeypatch):
-    monkeypatch.setattr(doorbell, "_PATH_BYTES", 10)
-    monkeypatch.setattr(doorbell, "_LOOK_EVERY", 0)
-    one, other = await open_with(path, "a"), await open_with(path)
-    await one.wait_for_work("a")  # of joining
-    waiting = asyncio.ensure_future(one.wait_for_work("a"))
+async def test_a_long_path_has_bells_too(tmp_path):
+    directory = tmp_path / ("long" * 40)
+    directory.mkdir()
+    one, other = await open_with(directory / "x.db", "a"), await open_with(directory / "x.db")
+    await is_rung(one, "a")
+    assert not await is_rung(one, "a")
     await other.admit(5, [admission("r")])
-    await asyncio.wait_for(waiting, 20)
-    assert not list(path.parent.glob("*-bell-*"))
+    assert await is_rung(one, "a")
+    assert len(list(directory.glob("*-bell-*"))) == 1
     await one.close()
     await other.close()
+    assert [file.name for file in directory.iterdir() if "bell" in file.name] == []
+
+
+async def test_without_bells_the_others_writes_are_seen(path, monkeypatch):
+    naps, runs = [], iter("rs")
+
+    async def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:
+            await other.admit(5, [admission(next(runs))])
+
+    one, other = await open_without_bells(path, monkeypatch, "a", "b"), await open_with(path)
+    assert not list(path.parent.glob("*-bell-*"))
+    await one.wait_for_work("a")  # the first time, to be sure
+    monkeypatch.setattr(doorbell.asyncio, "sleep", nap)
+    await one.wait_for_work("a")
+    assert len(naps) == 3
+    await one.extend("a")  # what it writes itself is no news
+    naps.clear()
+    await one.wait_for_work("a")
+    assert len(naps) == 3
+    await one.admit(6, [admission("t")], Request("b", 0, POOLS, 0))
+    await one.wait_for_work("a")  # but what it makes for another engine is
+    await one.close()
+    await other.close()
+
+
+async def open_without_bells(path, monkeypatch, *engines):
+    with monkeypatch.context() as patch:
+        patch.setattr(doorbell, "_PATH_BYTES", 10)
+        return await open_with(path, *engines)
 
 
 # ---------------------------------------------------------------- who waits, and what a kill leaves

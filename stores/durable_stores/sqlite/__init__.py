@@ -72,7 +72,7 @@ class SQLiteStore:
             )
         self._database = Database(self.path, synchronous)
         self._locks = Locks(self.path)
-        self._bells = Bells(self.path)
+        self._bells = Bells(self.path, self._database.version)
         self._opened = 0
 
     # ------------------------------------------------------------ life

@@ -92,6 +92,14 @@ class Database:
         """Run `body`, which touches files, where it does not hold up the event loop."""
         return await self._open_thread().submit(body)
 
+    async def version(self) -> int:
+        """A number that changes whenever somebody else has written to the file."""
+
+        def body(sql: sqlite3.Connection) -> int:
+            return int(sql.execute("PRAGMA data_version").fetchone()[0])
+
+        return await self.read(body)
+
     def _open_thread(self) -> DatabaseThread:
         if self._thread is None:
             raise StoreError(f"The SQLite store at {self.path} is not open: `await store.open()` first.")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -34,16 +36,18 @@ class Bells:
     """
 
     def __init__(self, database: str, version: Callable[[], Awaitable[int]]) -> None:
-        self._directory, self._name = os.path.split(database)
+        self._database = database
         self._version = version
         self._own: dict[str, socket.socket] = {}
-        self._looked: dict[str, int | None] = {}  # of engines without a bell: the version, None when rung
-        self._handle: int | None = None
         self._hand: socket.socket | None = None
+        self._directory: int | None = None
+        # Of engines of this store that have no bell: the version last seen, and whether they were rung.
+        self._looked: dict[str, int] = {}
+        self._rung: set[str] = set()
 
     def hang(self, engine: str) -> None:
         """Make the bell of `engine`, if there can be one."""
-        self._looked[engine] = None
+        self._rung.add(engine)
         with contextlib.suppress(OSError, AttributeError):
             path = self._path(engine)
             with contextlib.suppress(OSError):
@@ -56,11 +60,13 @@ class Bells:
                 bell.close()
                 raise
             self._own[engine] = bell
+            self._rung.discard(engine)
 
     def take_down(self, engine: str) -> None:
         """The engine is gone: remove its bell."""
         bell = self._own.pop(engine, None)
         self._looked.pop(engine, None)
+        self._rung.discard(engine)
         if bell is not None:
             bell.close()
         with contextlib.suppress(OSError):
@@ -73,15 +79,15 @@ class Bells:
         if self._hand is not None:
             self._hand.close()
             self._hand = None
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        if self._directory is not None:
+            os.close(self._directory)
+            self._directory = None
 
     def ring(self, engines: Iterable[str]) -> None:
         """Ring, without waiting: a bell that is full rings already, and one that is gone has no listener."""
         for engine in engines:
-            if engine in self._looked and engine not in self._own:
-                self._looked[engine] = None
+            if engine in self._looked:
+                self._rung.add(engine)
                 continue
             with contextlib.suppress(OSError, AttributeError):
                 if self._hand is None:
@@ -102,21 +108,28 @@ class Bells:
 
     async def _watch(self, engine: str) -> None:
         while True:
-            before, version = self._looked.get(engine), await self._version()
-            self._looked[engine] = version
-            if version != before:
+            version = await self._version()
+            if engine in self._rung or version != self._looked.get(engine):
+                self._rung.discard(engine)
+                self._looked[engine] = version
                 return
             await asyncio.sleep(_LOOK_EVERY)
 
+    @cached_property
+    def _place(self) -> tuple[str, str]:
+        # Asked for on the database's thread: the loop is not held up, be it by `getcwd`.
+        return os.path.split(os.path.abspath(self._database))  # noqa: PTH100
+
     def _path(self, engine: str) -> str:
         """Where the bell of `engine` hangs; a long path goes by an open directory, where there is /proc."""
-        name = f"{self._name}-bell-{quote(engine, safe='')}"
-        path = os.path.join(self._directory, name)  # noqa: PTH118
+        directory, database = self._place
+        name = f"{database}-bell-{quote(engine, safe='')}"
+        path = os.path.join(directory, name)  # noqa: PTH118
         if len(os.fsencode(path)) <= _PATH_BYTES:
             return path
-        if self._handle is None:
-            self._handle = os.open(self._directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        path = f"/proc/self/fd/{self._handle}/{name}"
+        if self._directory is None:
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = f"/proc/self/fd/{self._directory}/{name}"
         if len(os.fsencode(path)) > _PATH_BYTES or not Path("/proc/self/fd").is_dir():
-            raise OSError("the path of the bell is too long")
+            raise OSError(errno.ENAMETOOLONG, "the path of the bell is too long", path)
         return path

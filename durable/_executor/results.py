@@ -1,0 +1,75 @@
+"""What a handler receives for a memo, and what it may have too much of."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from durable._core.settling import raised
+from durable.errors import DurableWarning, LimitError, NondeterminismError, SerializationError
+from durable.records import MemoState
+
+if TYPE_CHECKING:
+    from durable._core import operations as ops
+    from durable._core.journal import Key
+    from durable._executor.session import Session
+    from durable.records import Memo
+
+__all__ = ["check_size", "check_steps", "notice_repetition", "value"]
+
+
+def value(session: Session, op: ops.Operation, memo: Memo, cause: BaseException | None = None) -> Any:
+    """The value that is remembered, or the error that is, raised."""
+    if memo.digest is not None and op.digest() not in (None, memo.digest):
+        _notice_arguments(session, op)
+    if memo.state is MemoState.ERROR:
+        raise raised(memo.value, memo.attempts, cause)
+    try:
+        return op.read(memo.value or b"null")
+    except SerializationError as error:
+        raise NondeterminismError(
+            f"what is remembered of step {op.step!r} does not fit its type any more: {error}"
+        ) from error
+
+
+def _notice_arguments(session: Session, op: ops.Operation) -> None:
+    text = (
+        f"step {op.step!r} of function {session.function.id!r} was recorded with other arguments than it is "
+        "called with now; its remembered result stands"
+    )
+    if session.host.strict:
+        raise NondeterminismError(text)
+    warnings.warn(text, DurableWarning, stacklevel=7)
+
+
+def notice_repetition(session: Session, key: Key) -> None:
+    """Warn of ids that parallel branches share: they are told apart by call order only."""
+    if any(other[0] == key[0] for other in session.rounds.awaiting):
+        session.host.warn_once(
+            f"function {session.function.id!r}: step id {key[0]!r} is used by parallel branches at once; its "
+            "repetitions are counted in call order: give each branch an id of its own"
+        )
+
+
+def check_steps(session: Session) -> None:
+    """Fail the run if one step more is too many; those under way count.
+
+    Raises:
+        LimitError: There are `Limits.steps` already.
+    """
+    most = session.limits.steps
+    under_way = session.rounds.awaiting
+    if session.journal.steps + len(under_way) < most:
+        return
+    fresh = sum(one.result is None and one.entry is None for one in under_way.values())
+    if session.journal.steps + fresh >= most:
+        session.failure = LimitError(f"the run has {most:,} steps, and Limits.steps allows no more")
+        raise session.failure
+
+
+def check_size(session: Session) -> None:
+    """Take note of a run that has grown too large."""
+    if session.failure is None and session.size > session.limits.run_bytes:
+        session.failure = LimitError(
+            f"the run has {session.size:,} bytes; Limits.run_bytes allows {session.limits.run_bytes:,}"
+        )
