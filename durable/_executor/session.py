@@ -42,7 +42,6 @@ __all__ = ["Session"]
 
 _ARMED_KINDS = frozenset({StepKind.SLEEP, StepKind.WAIT, StepKind.SIGNAL, StepKind.INVOKE, StepKind.TIMEOUT})
 """Steps that have a timer or a wait, which goes when the step is remembered."""
-
 _STEPS_PER_TURN = 50
 _SECONDS_PER_TURN = 0.001
 
@@ -90,9 +89,6 @@ class Session:
         self.failure: Exception | None = None
         self.end: Then | None = None
         self.keeper: asyncio.Task[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Session {self.run_id} of {self.function.id!r}>"
 
     @property
     def unwinding(self) -> bool:

@@ -66,7 +66,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _log = logging.getLogger("durable.worker")
-
 _RETRY_SECONDS = 0.2
 _VERDICT_SECONDS = 0.002
 
@@ -145,7 +144,7 @@ class Worker:
                 yield Request(self.engine_id, self.post.numbers.seen, self._pools, free)
 
     def has(self, run_id: str) -> bool:
-        """Whether a run executes, or waits, in this process: then its end will be told."""
+        """Whether a run is in this process: then its end will be told."""
         return run_id in self.sessions or self.post.brings(run_id)
 
     def _free(self) -> int:

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 import durable
+from durable.testing import TestEngine
 
 
 async def echo(value=None):

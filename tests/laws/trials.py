@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from dataclasses import dataclass, field
 from random import Random
@@ -37,12 +36,19 @@ class Report:
     violations: list[Violation] = field(default_factory=list)
     history: str = ""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.handlers:,} handlers, {self.steps:,} memos, {self.lives:,} lives of engines, "
+            f"{self.replays:,} replays, {len(self.violations)} violations"
+        )
+
     def add(self, other: Report) -> None:
         """Count another trial in."""
         self.handlers += other.handlers
         self.lives += other.lives
         self.replays += other.replays
         self.steps += other.steps
+        self.violations += other.violations
 
 
 class Trial:
@@ -51,10 +57,20 @@ class Trial:
     Args:
         make: Gives the handler as a durable function that writes into a book.
         seed: What all faults are drawn from.
+        may: Whether the handler may have that outcome (L4), where its tree does not tell.
+        histories: How many histories full of faults.
     """
 
-    def __init__(self, make: Callable[[Book], Any], seed: int, *, histories: int = 3) -> None:
+    def __init__(
+        self,
+        make: Callable[[Book], Any],
+        seed: int,
+        *,
+        may: Callable[[tuple[str, Any]], bool] | None = None,
+        histories: int = 3,
+    ) -> None:
         self._make = make
+        self._may = may
         self._random = Random(seed)
         self._histories = histories
         self._writes = 0
@@ -85,6 +101,9 @@ class Trial:
             laws.replays_agree(one)
             laws.rounds_grow(one)
             laws.ends_well(one, interruptions=interruptions)
+            outcome = one.passes[-1].outcome if one.passes else None
+            if self._may is not None and outcome is not None and not self._may(outcome):
+                one.violate("L4", f"the handler can never result in {outcome}")
         await world.check_effects()
         world.check_garbage()
         self.report.replays += sum(max(0, len(one.passes) - 1) for one in book.runs.values())
@@ -212,14 +231,3 @@ async def _planted(world: World, function: Any, journals: list[list[Memo]]) -> l
         runs.append(run)
     await world.store.admit(now, admissions, None)
     return runs
-
-
-def tried(make: Callable[[Book], Any], seed: int, **options: Any) -> Any:
-    """The coroutine of one trial."""
-    return Trial(make, seed, **options).run()
-
-
-async def turns(count: int) -> None:
-    """Let so many turns of the loop pass."""
-    for _ in range(count):
-        await asyncio.sleep(0)
