@@ -242,7 +242,7 @@ class Service:
     @property
     def next_due(self) -> int | None:
         """When something will happen by time alone."""
-        found = [due for due in (self.worker.next_due, self.chores.next_due) if due is not None]
+        found = [due for due in (self.worker.alarm.next_due, self.chores.next_due) if due is not None]
         return min(found, default=None)
 
     def pulse(self) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from durable._core import operations as ops
 from durable._core.journal import Entry, Journal, Key
-from durable._core.settling import settle
+from durable._core.settling import began, settle
 from durable._executor import arming, calling, ending, results
 from durable._executor.draft import Pending, Phase, reference
 from durable._executor.driver import RunTasks, owner, rooted
@@ -290,6 +290,7 @@ class Session:
         pending.started = self._began.get(pending.ref, pending.started)
         fired = self.fired.pop(pending.ref, None)
         if fired is not None:
+            pending.started = began(pending.op, fired, pending.started)
             self._settle(pending, fired)
         elif pending.ref in self.armed:
             self.wait(pending)

@@ -66,8 +66,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _log = logging.getLogger("durable.worker")
-_RETRY_SECONDS = 0.2
-_VERDICT_SECONDS = 0.002
+_RETRY_SECONDS, _VERDICT_SECONDS = 0.2, 0.002
 
 
 class Worker:
@@ -113,6 +112,7 @@ class Worker:
         self._pulse = pulse
         self._warned: set[str] = set()
         self._backlog = False
+        self._promised = 0
         self._wanted = asyncio.Event()
         self.post = Post(self.loop, self._hand_over, pulse)
         self.alarm = Alarm(self.loop, clock, self.warm, self._wanted.set)
@@ -128,27 +128,25 @@ class Worker:
         self._asked = True
         self._wanted.set()
 
-    @property
-    def next_due(self) -> int | None:
-        """When something will happen by time alone."""
-        return self.alarm.next_due
-
     @contextmanager
     def asking(self) -> Iterator[Request | None]:
-        """A call whose answer may hold deliveries: what an admission may claim for us at once."""
+        """A call whose answer may hold deliveries: what it may claim for us."""
         with self.post.numbers.asking():
-            free = self._free()
-            if self.draining or free <= 0 or not self._pools:
-                yield None
-            else:
-                yield Request(self.engine_id, self.post.numbers.seen, self._pools, free)
+            free = 0 if self.draining or not self._pools else max(0, self._free())
+            self._promised += free
+            try:
+                yield Request(self.engine_id, self.post.numbers.seen, self._pools, free) if free else None
+            finally:
+                self._promised -= free
+                if free and self._backlog:
+                    self.wake()
 
     def has(self, run_id: str) -> bool:
         """Whether a run is in this process: then its end will be told."""
         return run_id in self.sessions or self.post.brings(run_id)
 
     def _free(self) -> int:
-        return self._capacity - (len(self.sessions) - len(self.warm)) - len(self.post)
+        return self._capacity - (len(self.sessions) - len(self.warm)) - len(self.post) - self._promised
 
     @property
     def at_rest(self) -> bool:
@@ -190,23 +188,21 @@ class Worker:
 
     async def turn(self) -> bool:
         """Ask once; whether there is more to ask for."""
-        now = self.clock.now_ms()
-        free = 0 if self.draining else max(0, self._free())
         self.alarm.asking()
-        name = self.engine_id
-        with self.post.numbers.asking():
-            claimed = await self._store.claim(now, Request(name, self.post.numbers.seen, self._pools, free))
-            if name != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
+        with self.asking() as free:
+            request = free or Request(self.engine_id, self.post.numbers.seen, self._pools, 0)
+            claimed = await self._store.claim(self.clock.now_ms(), request)
+            if request.engine != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
                 return True
             self.post.take(claimed.deliveries)
+            self._backlog = sum(isinstance(one, Claim) for one in claimed.deliveries) >= request.limit
         self.alarm.told(claimed.next_due)
-        self._backlog = free == 0 or sum(isinstance(one, Claim) for one in claimed.deliveries) >= free
         if claimed.candidates:
             await self._judge(claimed.candidates)
         return claimed.more
 
     def _heard(self, woke: Iterable[str]) -> None:
-        if not self._pools.isdisjoint(woke) or self.engine_id in woke:
+        if self.engine_id in woke or not self._pools.isdisjoint(woke):
             self.wake()
 
     # ------------------------------------------------------------ deliveries

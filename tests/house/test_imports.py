@@ -23,6 +23,8 @@ FLOORS = {
     "durable.triggers": 0,
     "durable.flow": 0,
     "durable.retries": 0,
+    "durable.stored": 0,
+    "durable.doors": 0,
     "durable.records": 0,
     "durable.observers": 0,
     # the contract
