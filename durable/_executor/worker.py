@@ -159,7 +159,8 @@ class Worker:
             or not self.committer.at_rest
         ):
             return False
-        if self.next_due is not None and self.next_due <= self.clock.now_ms():
+        due = self.alarm.next_due
+        if due is not None and due <= self.clock.now_ms():
             return False
         return all(run in self.warm or session.stuck for run, session in self.sessions.items())
 
