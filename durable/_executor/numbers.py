@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["Numbers"]
 
@@ -26,7 +26,7 @@ class Numbers:
         self._calls: dict[object, int] = {}
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def asking(self) -> Generator[None, None, None]:
         """A call whose answer may hold deliveries, which are taken inside."""
         call = object()
         self._calls[call] = self._greatest

@@ -15,7 +15,7 @@ from durable._executor.quiet import Quiet
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from durable._core.journal import Journal, Key
 
@@ -111,7 +111,7 @@ class Rounds:
             self._deliver_done()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Generator[None, None, None]:
         """All that is finished inside is delivered in one round."""
         self._gathering = True
         try:

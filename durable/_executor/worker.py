@@ -36,7 +36,7 @@ from durable.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from random import Random
 
     from anyio import CapacityLimiter
@@ -129,7 +129,7 @@ class Worker:
         self._wanted.set()
 
     @contextmanager
-    def asking(self) -> Iterator[Request | None]:
+    def asking(self) -> Generator[Request | None, None, None]:
         """A call whose answer may hold deliveries: what it may claim for us."""
         with self.post.numbers.asking():
             free = 0 if self.draining or not self._pools else max(0, self._free())
@@ -200,7 +200,9 @@ class Worker:
         self.alarm.told(claimed.next_due)
         if claimed.candidates:
             await self._judge(claimed.candidates)
-        return claimed.more
+        # Places that were promised to another call, and were not taken, are free again.
+        promised = not request.limit and bool(self._pools) and not self.draining
+        return claimed.more or (promised and self._free() > 0)
 
     def _heard(self, woke: Iterable[str]) -> None:
         if self.engine_id in woke or not self._pools.isdisjoint(woke):

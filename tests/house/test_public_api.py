@@ -156,7 +156,11 @@ def test_an_event_that_is_too_large_is_a_limit_error_too():
 
 @pytest.mark.parametrize(("owner", "names"), ATTRIBUTES.items(), ids=label)
 def test_attributes_are_there(owner, names):
-    fields = {one.name for one in attrs.fields(owner)} if attrs.has(owner) else set(getattr(owner, "__struct_fields__", ()))
+    fields = (
+        {one.name for one in attrs.fields(owner)}
+        if attrs.has(owner)
+        else set(getattr(owner, "__struct_fields__", ()))
+    )
     fields |= set(getattr(owner, "__struct_fields__", ())) | set(getattr(owner, "__annotations__", ()))
     missing = [name for name in names.split() if name not in fields and not hasattr(owner, name)]
     assert not missing

@@ -297,7 +297,9 @@ class Interpreter:
         return [await self.run(node.body, at) for _ in range(node.times)]
 
     async def _gather(self, node: p.Gather, at: Execution) -> Any:
-        found = await asyncio.gather(*[self.run(item, at) for item in node.items], return_exceptions=node.errors)
+        found = await asyncio.gather(
+            *[self.run(item, at) for item in node.items], return_exceptions=node.errors
+        )
         return [f"! {said(one)}" if isinstance(one, BaseException) else one for one in found]
 
     async def _group(self, node: p.Group, at: Execution) -> Any:

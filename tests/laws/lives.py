@@ -241,7 +241,11 @@ class World:
         for book in self.book.runs.values():
             expected: Counter[tuple[str, str]] = Counter()
             for memo in book.journal:
-                if memo.kind is StepKind.SEND and memo.state is MemoState.VALUE and memo.position >= book.loaded:
+                if (
+                    memo.kind is StepKind.SEND
+                    and memo.state is MemoState.VALUE
+                    and memo.position >= book.loaded
+                ):
                     expected[book.run, f'{{"from":"{memo.step}.{memo.index}"}}'] += 1
             found = Counter({key: times for key, times in sent.items() if key[0] == book.run})
             if found != expected:

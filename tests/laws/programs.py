@@ -29,7 +29,8 @@ class Node:
         about = [
             f"{one.name}={getattr(self, one.name)!r}"
             for one in fields(self)
-            if not isinstance(getattr(self, one.name), Node | tuple) and getattr(self, one.name) != one.default
+            if not isinstance(getattr(self, one.name), Node | tuple)
+            and getattr(self, one.name) != one.default
         ]
         lines = ["  " * depth + " ".join([type(self).__name__, *about])]
         for one in fields(self):
@@ -51,7 +52,9 @@ class Node:
                 found += [replace(self, **{one.name: part}) for part in value.smaller()]
             elif isinstance(value, tuple):
                 if len(value) > 1:
-                    found += [replace(self, **{one.name: value[:i] + value[i + 1 :]}) for i in range(len(value))]
+                    found += [
+                        replace(self, **{one.name: value[:i] + value[i + 1 :]}) for i in range(len(value))
+                    ]
                 for i, part in enumerate(value):
                     found += [
                         replace(self, **{one.name: (*value[:i], lesser, *value[i + 1 :])})

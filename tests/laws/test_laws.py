@@ -58,4 +58,8 @@ async def test_a_campaign_of_generated_handlers(loop_factory, request, capsys):
     with capsys.disabled():
         print(f"\n{request.node.name}: {total}, {time.perf_counter() - began:.0f} s")  # noqa: T201
     if broken:
-        check(broken[0][2], broken[0][0], f"{len(broken)} handlers: {[one[0] for one in broken]}\n{broken[0][1].show()}")
+        check(
+            broken[0][2],
+            broken[0][0],
+            f"{len(broken)} handlers: {[one[0] for one in broken]}\n{broken[0][1].show()}",
+        )

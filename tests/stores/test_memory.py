@@ -122,7 +122,11 @@ async def rings(store, engine):
 
 async def test_work_in_a_pool_rings_those_who_host_it_but_not_the_caller():
     store = await opened("one", "two", "three")
-    assert [await rings(store, engine) for engine in ("one", "two", "three")] == [True, True, False]  # who joined
+    assert [await rings(store, engine) for engine in ("one", "two", "three")] == [
+        True,
+        True,
+        False,
+    ]  # who joined
     await store.claim(NOW, ask("two"))
     await store.claim(NOW, ask("three", pools=(G,)))
     await store.admit(NOW, start("r1"), ask("one", limit=0))

@@ -6,4 +6,4 @@ if request and lives(request.engine) then
   local warm = take_best(request, since)
   told_now = deliveries(request.engine, engine(request.engine).told, warm)
 end
-return {out, told_now, finish(request and request.engine)}
+return answer({out, told_now, finish(request and request.engine)})

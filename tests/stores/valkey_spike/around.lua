@@ -120,4 +120,4 @@ function doors.events()
   return out
 end
 
-return doors[A.door]()
+return answer(doors[A.door]())

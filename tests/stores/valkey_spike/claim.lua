@@ -47,12 +47,13 @@ local function hand_out()
 end
 
 promote()
+local _, left = head_due()
+local more = left and left <= now and 1 or 0
 ripen_all()
 local warm = take_best(request, 0)
 local told_now = deliveries(request.engine, request.seen, warm)
-local candidates, more = hand_out()
+local candidates, more_candidates = hand_out()
 local _, due = head_due()
-if due and due <= now then more = 1 end
 local later = tonumber(db('ZRANGE', 'later', 0, 0, 'WITHSCORES')[2])
 if later and (not due or later < due) then due = later end
-return {told_now, candidates, more, due or false, finish(request.engine)}
+return {told_now, candidates, math.max(more, more_candidates), due or false, finish(request.engine)}

@@ -116,4 +116,4 @@ for _, item in ipairs(A.items) do
   end
 end
 if lives(A.engine) then told_now = deliveries(A.engine, engine(A.engine).told, {}) end
-return {out, told_now, finish(A.engine)}
+return answer({out, told_now, finish(A.engine)})

@@ -2,6 +2,17 @@
 -- it is read once a call and written once, at the end (`finish`). Users' bytes are strings that nobody opens.
 local P, A = KEYS[1], cmsgpack.unpack(ARGV[1])
 local now = A.now
+
+-- A call that is repeated, since its answer was lost, is answered as it was and does nothing. (Expiry is real
+-- time, which nothing but such tokens may depend on.)
+local token = A.token and P .. 'token:' .. A.token
+local was = token and redis.call('GET', token)
+if was then return cmsgpack.unpack(was) end
+local function answer(reply)
+  if token then redis.call('SET', token, cmsgpack.pack(reply), 'PX', 60000) end
+  return reply
+end
+
 local RESUME, CANCEL = 0, 1
 local DUE, EVENT, CHILD, SIGNAL, REPLACED, CONFLICT = 0, 1, 2, 3, 4, 5
 

@@ -1,18 +1,23 @@
 """A proof that the contract of `durable.store` can be kept in Lua on Valkey. Not a store to use.
 
 It has the three doors, engines, the registry and reads. It lacks the gates (slots, throttle, rate, buffers,
-singletons, additional places), retention, heartbeats (of a death it is told), and the repetition of commands
-whose answer was lost; its reads for people scan everything.
+singletons, additional places), retention and heartbeats (of a death it is told); its reads for people scan
+everything.
 """
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
+from durable.errors import StoreError
 from durable.records import (
     Admitted,
     Cancellation,
@@ -67,7 +72,18 @@ class SpikeStore:
         self.client: redis.asyncio.Redis[bytes]
 
     async def _call(self, script: str, **call: Any) -> Any:
-        return await self.scripts[script](keys=[self.prefix], args=[wire.pack({"now": 0, **call})])
+        return await self.send(script, {"now": 0, **call})
+
+    async def send(self, script: str, call: dict[str, Any]) -> Any:
+        """Call a script; where the connection fails, again, with the same token."""
+        packed = wire.pack(call)
+        for left in (2, 1, 0):
+            try:
+                return await self.scripts[script](keys=[self.prefix], args=[packed])
+            except redis.exceptions.ConnectionError as error:
+                if not left:
+                    raise StoreError(str(error)) from error
+        raise AssertionError
 
     async def _around(self, door: str, **call: Any) -> Any:
         return await self._call("around", door=door, **call)
@@ -78,7 +94,8 @@ class SpikeStore:
         self.opened += 1
         if self.opened == 1:
             host, port = self.address
-            self.client = redis.asyncio.Redis(host=host, port=port)
+            once = Retry(NoBackoff(), 0)  # `send` repeats
+            self.client = redis.asyncio.Redis(host=host, port=port, retry=once)
             self.scripts = {name: self.client.register_script(text) for name, text in _SCRIPTS.items()}
 
     async def close(self) -> None:
@@ -141,6 +158,7 @@ class SpikeStore:
         answers, deliveries, woke = await self._call(
             "admit",
             now=now_ms,
+            token=secrets.token_bytes(12),
             admissions=[wire.admission_in(admission) for admission in admissions],
             request=wire.request_in(request),
         )
@@ -162,7 +180,11 @@ class SpikeStore:
 
     async def commit(self, now_ms: int, engine: str, items: Sequence[Commit | Verdict]) -> Committed:
         answers, deliveries, woke = await self._call(
-            "commit", now=now_ms, engine=engine, items=[wire.item_in(item) for item in items]
+            "commit",
+            now=now_ms,
+            token=secrets.token_bytes(12),
+            engine=engine,
+            items=[wire.item_in(item) for item in items],
         )
         states = tuple(
             CommitAnswer(CommitState(state), tuple(map(wire.answer_out, admitted)))
@@ -173,7 +195,9 @@ class SpikeStore:
     async def cancel(
         self, now_ms: int, runs: Sequence[str], reason: str
     ) -> tuple[tuple[Cancellation, ...], frozenset[str]]:
-        answers, woke = await self._around("cancel", now=now_ms, runs=runs, reason=reason)
+        answers, woke = await self._around(
+            "cancel", now=now_ms, token=secrets.token_bytes(12), runs=runs, reason=reason
+        )
         return tuple(map(Cancellation, answers)), wire.pools_out(woke)
 
     # ------------------------------------------------------------ around them
@@ -186,7 +210,13 @@ class SpikeStore:
         return Waiting(as_of, waits, more=len(page) < len(found))
 
     async def wait_for_work(self, engine: str) -> None:
-        await self.client.blpop([f"{self.prefix}bell:{engine}"])
+        rung = asyncio.ensure_future(self.client.blpop([f"{self.prefix}bell:{engine}"]))
+        try:
+            await asyncio.shield(rung)
+        finally:
+            while not rung.done():  # while it connects, the client swallows a cancellation
+                rung.cancel()
+                await asyncio.wait((rung,), timeout=0.01)
 
     async def sweep(self, now_ms: int, cutoffs: Cutoffs) -> bool:
         raise NotImplementedError("retention")
