@@ -201,8 +201,9 @@ class Worker:
         if claimed.candidates:
             await self._judge(claimed.candidates)
         # Places that were promised to another call, and were not taken, are free again.
-        promised = not request.limit and bool(self._pools) and not self.draining
-        return claimed.more or (promised and self._free() > 0)
+        return claimed.more or (
+            not (request.limit or self.draining) and bool(self._pools) and self._free() > 0
+        )
 
     def _heard(self, woke: Iterable[str]) -> None:
         if self.engine_id in woke or not self._pools.isdisjoint(woke):
@@ -287,8 +288,10 @@ class Worker:
         self.alarm.due(timer.due for timer in claim.history.timers)
         session = Session(self, self._functions[run.function], claim.history)
         self.sessions[run.id] = session
+        if self.draining:
+            return session.let_go()  # the answer came too late
         self.observers.run_started(run.id, run.function)
-        session.start()
+        return session.start()
 
     def _announce(self, claim: Claim) -> None:
         session = Session(self, self._functions[claim.history.run.function], claim.history)

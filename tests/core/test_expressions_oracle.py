@@ -264,7 +264,7 @@ def ours(text, event, async_):
         return "error", None
 
 
-def plain(v):  # noqa: PLR0911 (one line per kind of value)
+def plain(v):
     if isinstance(v, (bool, celtypes.BoolType)):
         return ("bool", bool(v))
     if isinstance(v, (Uint, celtypes.UintType)):

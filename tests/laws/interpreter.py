@@ -336,7 +336,7 @@ class Interpreter:
         for one in asyncio.as_completed(tasks):
             try:
                 found.append(await one)
-            except Exception as error:  # noqa: BLE001 - a result like any other here
+            except Exception as error:
                 found.append(f"! {said(error)}")
             self._note("came", node, len(found))
             if len(found) == node.take:

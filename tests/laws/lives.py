@@ -6,6 +6,7 @@ L5 and L6 are checked here: nothing hangs, no task is left behind, nothing is lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import re
@@ -156,10 +157,8 @@ class World:
     async def _drive(self, engine: TestEngine, begin: Callable[[TestEngine], Awaitable[list[Run]]]) -> None:
         await engine.__aenter__()
         for run in await begin(engine):
-            try:
+            with contextlib.suppress(RunFailed, RunCancelled):
                 await run.result()
-            except (RunFailed, RunCancelled):
-                pass
 
     async def _watch(self, tasks: set[asyncio.Future[Any]], store: CrashingStore) -> bool:
         """Wait for one of them; whether nothing happens any more (L5)."""

@@ -134,7 +134,7 @@ class Trial:
         journal = base.journals[0] if base.journals else base.journal
         lengths = list(range(len(journal) + 1))
         if len(lengths) > MOST_PREFIXES:
-            lengths = sorted(self._random.sample(lengths[:-1], MOST_PREFIXES - 1)) + [len(journal)]
+            lengths = [*sorted(self._random.sample(lengths[:-1], MOST_PREFIXES - 1)), len(journal)]
         world, function = self._world()
         runs = await _planted(world, function, [journal[:length] for length in lengths])
         life = Life(turns=self._random.choice((0, 2, 5, 9)))

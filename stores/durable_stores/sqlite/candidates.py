@@ -12,6 +12,7 @@ from durable.records import Candidate, Cause
 from durable.store import CANDIDATES_MAX
 from durable_stores.sqlite import runs
 from durable_stores.sqlite.firing import close_wait, fire
+from durable_stores.sqlite.numbering import numbered
 from durable_stores.sqlite.rows import EVENT, stored_event_of
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ __all__ = ["add", "decide", "finish", "hand_out", "resolve", "settle", "time_is_
 def undecided(work: Work, run: str, ref: str) -> bool:
     """Whether a wait has candidates to be decided before anything new may resolve it."""
     row = work.sql.execute(
-        "SELECT 1 FROM candidates WHERE run = ?1 AND ref = ?2 "
-        "UNION ALL SELECT 1 FROM waits WHERE run = ?1 AND ref = ?2 AND scanned IS NOT NULL LIMIT 1",
-        (run, ref),
+        "SELECT 1 FROM candidates WHERE run = :p1 AND ref = :p2 "
+        "UNION ALL SELECT 1 FROM waits WHERE run = :p1 AND ref = :p2 AND scanned IS NOT NULL LIMIT 1",
+        numbered(run, ref),
     ).fetchone()
     return row is not None
 
@@ -101,9 +102,9 @@ def _look_back(work: Work, run: str, ref: str) -> None:
         (run, ref),
     ).fetchone()
     found = sql.execute(
-        "SELECT seq FROM events WHERE name = ?1 AND seq > ?2 AND seq < ?3 AND (seq > ?4 OR received >= ?5) "
-        "ORDER BY seq LIMIT ?6",
-        (name, scanned, registered, since_seq, since_ms, CANDIDATES_MAX),
+        "SELECT seq FROM events WHERE name = :p1 AND seq > :p2 AND seq < :p3 AND (seq > :p4 OR received >= :p5) "
+        "ORDER BY seq LIMIT :p6",
+        numbered(name, scanned, registered, since_seq, since_ms, CANDIDATES_MAX),
     ).fetchall()
     sql.executemany(
         "INSERT OR IGNORE INTO candidates VALUES (?, ?, ?, NULL, 0)", [(run, ref, s) for (s,) in found]
@@ -156,9 +157,9 @@ def hand_out(work: Work) -> tuple[tuple[Candidate, ...], bool]:
         rows += work.sql.execute(
             f"SELECT c.run, c.ref, CAST(w.condition AS BLOB), {EVENT} "  # noqa: S608
             "FROM candidates AS c JOIN waits AS w ON w.run = c.run AND w.ref = c.ref "
-            "JOIN events ON events.seq = c.event WHERE c.matches = 0 AND c.engine IS ?2 "
-            "ORDER BY c.event, c.run, c.ref LIMIT ?1",
-            (CANDIDATES_MAX + 1, engine),
+            "JOIN events ON events.seq = c.event WHERE c.matches = 0 AND c.engine IS :p2 "
+            "ORDER BY c.event, c.run, c.ref LIMIT :p1",
+            numbered(CANDIDATES_MAX + 1, engine),
         ).fetchall()
     if not rows:
         return (), False

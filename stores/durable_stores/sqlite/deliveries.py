@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from durable.records import Claim, History, News
 from durable_stores.sqlite import reads
 from durable_stores.sqlite.firing import fired_by
+from durable_stores.sqlite.numbering import numbered
 
 if TYPE_CHECKING:
     from durable.records import Delivery
@@ -20,7 +21,7 @@ from durable_stores.sqlite.work import Work
 __all__ = ["deliver", "told_before"]
 
 _NUMBERED = """
-SELECT id FROM runs WHERE owner = ?1 AND claim > ?2 UNION SELECT id FROM runs WHERE owner = ?1 AND news > ?2
+SELECT id FROM runs WHERE owner = :p1 AND claim > :p2 UNION SELECT id FROM runs WHERE owner = :p1 AND news > :p2
 """
 
 
@@ -41,7 +42,7 @@ def deliver(
         work.answered(engine)
     if told[0] > above:
         work.flush()
-        ids = [row[0] for row in work.sql.execute(_NUMBERED, (engine, above))]
+        ids = [row[0] for row in work.sql.execute(_NUMBERED, numbered(engine, above))]
         work.load(ids)
         concerned = {run_id: run for run_id in ids if (run := work.run(run_id)) is not None}
     found: list[Delivery] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from durable.records import Cause
 from durable_stores.sqlite import turns
+from durable_stores.sqlite.numbering import numbered
 from durable_stores.sqlite.rows import FIRED, fired_of
 from durable_stores.sqlite.run import Run
 from durable_stores.sqlite.work import Work
@@ -81,8 +82,8 @@ def tell_parents(work: Work, child: Run) -> None:
     if child.parent_run is not None:
         waits += work.sql.execute(
             "SELECT run, ref FROM waits WHERE child IS NOT NULL AND (run, ref) IN "
-            "(VALUES (?2, ?3) UNION SELECT parent_run, parent_ref FROM more_parents WHERE run = ?1)",
-            (child.id, child.parent_run, child.parent_ref),
+            "(VALUES (:p2, :p3) UNION SELECT parent_run, parent_ref FROM more_parents WHERE run = :p1)",
+            numbered(child.id, child.parent_run, child.parent_ref),
         ).fetchall()
     for run, ref in sorted(set(waits)):
         close_wait(work, run, ref)

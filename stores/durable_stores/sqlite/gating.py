@@ -12,6 +12,7 @@ import orjson
 from attrs import frozen
 
 from durable import gates
+from durable_stores.sqlite.numbering import numbered
 
 if TYPE_CHECKING:
     from durable.records import Slot, Throttle
@@ -101,8 +102,8 @@ def is_open(work: Work, function: str, gate: str, rule: str) -> bool:
     passes, opens = gates.throttle(_tat(work, gate), work.now, limit.limit, limit.period, limit.burst)
     if not passes:
         work.sql.execute(
-            "UPDATE throttles SET opens = ?1 WHERE gate = ?2 AND (opens IS NULL OR opens > ?1)",
-            (opens, gate),
+            "UPDATE throttles SET opens = :p1 WHERE gate = :p2 AND (opens IS NULL OR opens > :p1)",
+            numbered(opens, gate),
         )
     return passes
 

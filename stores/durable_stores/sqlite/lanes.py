@@ -13,6 +13,7 @@ from attrs import frozen
 
 from durable.gates import rank as rank_of
 from durable_stores.sqlite import gating
+from durable_stores.sqlite.numbering import numbered
 from durable_stores.sqlite.work import Work
 
 __all__ = ["Lane", "block", "enter", "leave", "open_gates", "ready_lanes", "shrunk", "wake_all"]
@@ -65,8 +66,9 @@ def enter(
             # A better job in a blocked lane may pass where a worse one, ready elsewhere, has the next place.
             wakes = gate is not None and gating.is_open(work, function, gate, rule)
             work.sql.execute(
-                "UPDATE lanes SET head = ?1, gate = iif(?2, NULL, gate), rule = iif(?2, NULL, rule) WHERE no = ?3",
-                (rank, wakes, no),
+                "UPDATE lanes SET head = :p1, gate = iif(:p2, NULL, gate), rule = iif(:p2, NULL, rule) "
+                "WHERE no = :p3",
+                numbered(rank, wakes, no),
             )
             if gate is None or wakes:
                 _is_ready(work, pool, rank)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from durable.records import History, Waiting
 from durable_stores.sqlite.firing import fired_by
+from durable_stores.sqlite.numbering import numbered
 from durable_stores.sqlite.rows import (
     EVENT,
     MEMO,
@@ -49,9 +50,9 @@ def history_of(sql: sqlite3.Connection, run: RunRecord, *, memos: bool = True, t
 
 def _events_of(sql: sqlite3.Connection, run: str) -> tuple[StoredEvent, ...]:
     rows = sql.execute(
-        f"SELECT {EVENT} FROM events WHERE seq = (SELECT event FROM runs WHERE runs.id = ?1) UNION ALL "  # noqa: S608
-        f"SELECT {EVENT} FROM more_events JOIN events ON seq = more_events.event WHERE run = ?1 ORDER BY 1",
-        (run,),
+        f"SELECT {EVENT} FROM events WHERE seq = (SELECT event FROM runs WHERE runs.id = :p1) UNION ALL "  # noqa: S608
+        f"SELECT {EVENT} FROM more_events JOIN events ON seq = more_events.event WHERE run = :p1 ORDER BY 1",
+        numbered(run),
     )
     return tuple(stored_event_of(row) for row in rows)
 

@@ -11,6 +11,7 @@ import orjson
 
 from durable.records import Cursor, Registered, Registration, Registry, Rule
 from durable_stores.sqlite import lanes
+from durable_stores.sqlite.numbering import numbered
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,7 +62,7 @@ def registry(sql: sqlite3.Connection) -> Registry:
 def pause(work: Work, function: str, *, paused: bool) -> None:
     """Pause a function, or let it go on."""
     changed = work.sql.execute(
-        "UPDATE functions SET paused = ?1 WHERE id = ?2 AND paused <> ?1", (int(paused), function)
+        "UPDATE functions SET paused = :p1 WHERE id = :p2 AND paused <> :p1", numbered(int(paused), function)
     ).rowcount
     if changed:
         work.bump_registry()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable.store import SWEEP_MAX
+from durable_stores.sqlite.numbering import numbered
 
 if TYPE_CHECKING:
     from durable.records import Cutoffs
@@ -21,19 +22,19 @@ _LOOKS_AT = 4096
 _ENDED = """
 SELECT id FROM (
     SELECT id, ended FROM (
-        SELECT id, ended FROM runs WHERE trimmed = 0 AND ended < ?1 ORDER BY ended, id LIMIT ?2)
+        SELECT id, ended FROM runs WHERE trimmed = 0 AND ended < :p1 ORDER BY ended, id LIMIT :p2)
     UNION ALL SELECT id, ended FROM (
-        SELECT id, ended FROM runs WHERE trimmed = 1 AND ended < ?1 ORDER BY ended, id LIMIT ?2)
-) ORDER BY ended, id LIMIT ?2
+        SELECT id, ended FROM runs WHERE trimmed = 1 AND ended < :p1 ORDER BY ended, id LIMIT :p2)
+) ORDER BY ended, id LIMIT :p2
 """
 _UNNEEDED = """
-SELECT seq, received < ?3
+SELECT seq, received < :p3
 AND NOT EXISTS (SELECT 1 FROM runs WHERE event = seq)
 AND NOT EXISTS (SELECT 1 FROM more_events WHERE event = seq)
 AND NOT EXISTS (SELECT 1 FROM fired WHERE event = seq)
 AND NOT EXISTS (SELECT 1 FROM candidates WHERE event = seq)
-AND NOT EXISTS (SELECT 1 FROM buffered WHERE event = seq), received < ?3
-FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2
+AND NOT EXISTS (SELECT 1 FROM buffered WHERE event = seq), received < :p3
+FROM events WHERE seq > :p1 ORDER BY seq LIMIT :p2
 """
 _OUTLIVED = {
     "latches": ("key", "until <= ?"),
@@ -62,7 +63,7 @@ def _outlived(work: Work, table: str, key: str, which: str) -> bool:
 
 
 def _runs(work: Work, before: int) -> bool:
-    rows = work.sql.execute(_ENDED, (before, SWEEP_MAX + 1)).fetchall()
+    rows = work.sql.execute(_ENDED, numbered(before, SWEEP_MAX + 1)).fetchall()
     for table, key in (("memos", "run"), ("more_events", "run"), ("more_parents", "run"), ("runs", "id")):
         work.sql.executemany(f"DELETE FROM {table} WHERE {key} = ?", rows[:SWEEP_MAX])  # noqa: S608
     return len(rows) > SWEEP_MAX
@@ -76,9 +77,9 @@ def _memos(work: Work, before: int) -> bool:
     ).fetchall()
     for (run,) in rows:
         gone = sql.execute(
-            "DELETE FROM memos WHERE run = ?1 AND position IN "
-            "(SELECT position FROM memos WHERE run = ?1 ORDER BY position LIMIT ?2)",
-            (run, left),
+            "DELETE FROM memos WHERE run = :p1 AND position IN "
+            "(SELECT position FROM memos WHERE run = :p1 ORDER BY position LIMIT :p2)",
+            numbered(run, left),
         ).rowcount
         left -= gone
         if sql.execute("SELECT 1 FROM memos WHERE run = ?", (run,)).fetchone():
@@ -90,7 +91,7 @@ def _memos(work: Work, before: int) -> bool:
 def _events(work: Work, before: int) -> bool:
     sql = work.sql
     (after,) = sql.execute("SELECT looked_at FROM store").fetchone()
-    rows = sql.execute(_UNNEEDED, (after, _LOOKS_AT, before)).fetchall()
+    rows = sql.execute(_UNNEEDED, numbered(after, _LOOKS_AT, before)).fetchall()
     unneeded = [seq for seq, is_unneeded, _ in rows if is_unneeded]
     gone = unneeded[:SWEEP_MAX]
     if gone:

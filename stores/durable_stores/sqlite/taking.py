@@ -14,6 +14,7 @@ from durable.records import Cause, Effect, Timer
 from durable.store import LOOK_AHEAD
 from durable_stores.sqlite import gating, lanes, runs, turns
 from durable_stores.sqlite.firing import fire
+from durable_stores.sqlite.numbering import numbered
 
 if TYPE_CHECKING:
     from durable.records import Request
@@ -90,8 +91,9 @@ def _take_from(
     wants = lane.wants
     alone = bool(wants.gates) or lane.pool == engine
     jobs = work.sql.execute(
-        "SELECT no, run, kind, ref FROM jobs WHERE lane = ?1 AND rank <= ifnull(?2, rank) ORDER BY rank LIMIT ?3",
-        (lane.no, None if alone else until, 1 if alone else left),
+        "SELECT no, run, kind, ref FROM jobs WHERE lane = :p1 AND rank <= ifnull(:p2, rank) ORDER BY rank "
+        "LIMIT :p3",
+        numbered(lane.no, None if alone else until, 1 if alone else left),
     ).fetchall()
     work.sql.executemany("DELETE FROM jobs WHERE no = ?", [(no,) for no, *_ in jobs])
     work.load(run for _, run, _, _ in jobs)

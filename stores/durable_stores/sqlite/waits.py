@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from durable.records import Candidate, Cause
 from durable_stores.sqlite import candidates, runs
 from durable_stores.sqlite.firing import close_wait, fire, what_came_of
+from durable_stores.sqlite.numbering import numbered
 from durable_stores.sqlite.rows import marks, step_word
 from durable_stores.sqlite.run import Run
 from durable_stores.sqlite.work import Work
@@ -140,9 +141,9 @@ def match_event(work: Work, event: StoredEvent, admission: Admission) -> list[Ca
 def _hears(work: Work, run: str, ref: str) -> bool:
     # An earlier match of this very event may have cancelled the run; a yes that is kept makes it deaf.
     row = work.sql.execute(
-        "SELECT (SELECT 1 FROM candidates AS c WHERE c.run = ?1 AND c.ref = ?2 AND matches = 1) FROM waits "
-        "WHERE run = ?1 AND ref = ?2",
-        (run, ref),
+        "SELECT (SELECT 1 FROM candidates AS c WHERE c.run = :p1 AND c.ref = :p2 AND matches = 1) FROM waits "
+        "WHERE run = :p1 AND ref = :p2",
+        numbered(run, ref),
     ).fetchone()
     return row is not None and row[0] is None
 

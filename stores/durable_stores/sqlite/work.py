@@ -12,6 +12,7 @@ import orjson
 from attrs import define
 
 from durable.records import Memo, Rule, StoredEvent, Wait
+from durable_stores.sqlite.numbering import numbered
 from durable_stores.sqlite.rows import ADD_EVENT, ADD_MEMO
 from durable_stores.sqlite.run import (
     ADD_RUN,
@@ -203,7 +204,9 @@ class Work:
         if number is None:
             self.sql.execute("UPDATE engines SET told = deliveries WHERE id = ?", (engine,))
         else:
-            self.sql.execute("UPDATE engines SET deliveries = ?1, told = ?1 WHERE id = ?2", (number, engine))
+            self.sql.execute(
+                "UPDATE engines SET deliveries = :p1, told = :p1 WHERE id = :p2", numbered(number, engine)
+            )
 
     # ------------------------------------------------------------ the end
 
