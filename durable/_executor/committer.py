@@ -94,8 +94,9 @@ class Committer:
 
     def decide(self, verdicts: list[Verdict]) -> None:
         """Write these verdicts with the next transaction."""
-        self._verdicts.extend(verdicts)
-        self._wake()
+        if verdicts:
+            self._verdicts.extend(verdicts)
+            self._wake()
 
     @property
     def at_rest(self) -> bool:

@@ -198,12 +198,10 @@ class Worker:
             self.post.take(claimed.deliveries)
             self._backlog = sum(isinstance(one, Claim) for one in claimed.deliveries) >= request.limit
         self.alarm.told(claimed.next_due)
-        if claimed.candidates:
-            await self._judge(claimed.candidates)
+        await self._judge(claimed.candidates)
         # Places that were promised to another call, and were not taken, are free again.
-        return claimed.more or (
-            not (request.limit or self.draining) and bool(self._pools) and self._free() > 0
-        )
+        asked = bool(request.limit) or self.draining or not self._pools
+        return claimed.more or (not asked and self._free() > 0)
 
     def _heard(self, woke: Iterable[str]) -> None:
         if self.engine_id in woke or not self._pools.isdisjoint(woke):
@@ -234,8 +232,8 @@ class Worker:
 
     def _kept(self, task: asyncio.Task[None]) -> None:
         self._keepers.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("the engine failed in the background", exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the engine failed in the background", exc_info=error)
         self._pulse()
 
     async def _judge(self, candidates: Iterable[Candidate]) -> None:
@@ -318,7 +316,7 @@ class Worker:
 
     @property
     def catalog(self) -> Catalog:
-        """What admissions are made from."""
+        """See `committer.Landing`."""
         return self.intake.catalog
 
     async def refresh(self) -> None:
