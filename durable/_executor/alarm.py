@@ -38,6 +38,7 @@ class Alarm:
         self._meanwhile: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._at: int | None = None
+        self._closed = False
 
     @property
     def next_due(self) -> int | None:
@@ -71,10 +72,11 @@ class Alarm:
 
     def set(self) -> None:
         """Ring at the next time that is known by now."""
-        due = self.next_due
+        due = None if self._closed else self.next_due
         if due == self._at and self._task is not None and not self._task.done():
             return
-        self.stop()
+        if self._task is not None:
+            self._task.cancel()
         self._at = due
         self._task = None if due is None else asyncio.Task(self._wait(due), loop=self._loop)
 
@@ -84,6 +86,6 @@ class Alarm:
         self._ring()
 
     def stop(self) -> None:
-        """Ring no more."""
-        if self._task is not None:
-            self._task.cancel()
+        """Ring no more, whatever is written."""
+        self._closed = True
+        self.set()

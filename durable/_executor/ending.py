@@ -159,7 +159,6 @@ async def unwind(session: Session) -> None:
     session.tasks.unwinding = session.rounds.stopped = True
     root = session.root
     if root is not None and not root.done():
-        await asyncio.sleep(0)  # what has ended in this turn is heard of by those who wait for it
         root.cancel()
         for _ in range(_ROOT_TURNS):
             if root.done():

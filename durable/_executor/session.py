@@ -92,12 +92,10 @@ class Session:
 
     @property
     def unwinding(self) -> bool:
-        """Whether the handler is being taken apart: nothing that it does is recorded."""
         return self.tasks.unwinding
 
     @property
-    def draft(self) -> Draft:
-        """What is to be written next."""
+    def draft(self) -> Draft:  # what is to be written next
         return self.outbox.draft
 
     # ------------------------------------------------------------ the handler
@@ -407,9 +405,11 @@ class Session:
         """Things that the run waited for are over."""
         with self.rounds.together():
             for one in fired:
-                pending = self.waiting.pop(one.ref, None)
+                pending = self.waiting.get(one.ref)
                 if pending is not None and pending.phase is Phase.WAITING:
-                    self._settle(pending, one)
+                    if one.timer is None or one.timer.attempt >= pending.attempt:  # else it is told again
+                        del self.waiting[one.ref]
+                        self._settle(pending, one)
                 elif one.ref in self.armed and one.ref not in self.draft.drop:  # it may be told twice
                     self.fired.setdefault(one.ref, one)
                 elif one.ref not in self.fired and not self._awaits(one.ref):

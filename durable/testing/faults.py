@@ -7,9 +7,10 @@ engine's tasks are taken apart, and the store is told what an operating system w
 from __future__ import annotations
 
 import asyncio
+import inspect
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
@@ -118,7 +119,7 @@ class CrashingStore:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
-        if not asyncio.iscoroutinefunction(method):
+        if not inspect.iscoroutinefunction(method):
             return method
 
         async def through(*args: Any, **kwargs: Any) -> Any:
@@ -323,7 +324,7 @@ class _Lives:
             dying=self._witness.died,
             taken=self._arrive,
         )
-        engine = _Mortal(self._functions, store=store, **self._options)
+        engine = _Mortal(self._functions, store=cast("Store", store), **self._options)
         engine._random.seed(self._begun)  # noqa: SLF001 - the same ids and pauses each time
         self._witness.born(self._begun)
         self._begun += 1
@@ -415,7 +416,7 @@ async def crash_points(
     for at in range(1, 1_000_000):
         reached = False
         for moment in (Moment.BEFORE, Moment.AFTER):
-            where = store() if callable(store) else store
+            where: Any = store() if callable(store) else store
             died = await live_on(
                 scenario,
                 functions=functions,

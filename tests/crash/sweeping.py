@@ -166,12 +166,7 @@ class Snapshot:
 
     def stored_events(self) -> Counter[str]:
         """The events, by name and data, and by the id that their senders gave."""
-        used = {event.seq for one in self.histories for event in one.events}
-        return Counter(
-            _text(one.name, _without_chance(one.id), _plain(one.data))
-            for one in self.events
-            if one.seq in used or one.name != "durable/function.invoked"
-        )
+        return Counter(_text(one.name, _without_chance(one.id), _plain(one.data)) for one in self.events)
 
     def recorded(self) -> set[tuple[str, tuple[str, int]]]:
         """The steps that have a memo."""

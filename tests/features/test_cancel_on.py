@@ -209,6 +209,9 @@ async def test_a_callback_in_flight_ends_as_on_cancel_says(store, mode):
     @durable.function("f", trigger="begin", cancel_on=CancelOn("stop"), on_cancel=mode)
     async def f(ctx):
         await ctx.step.run("work", work)
+        await ctx.step.run("after", go_on)
+
+    async def go_on():
         log.append("went on")
 
     async with TestEngine([f], store=store) as t:

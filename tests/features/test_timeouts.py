@@ -159,6 +159,9 @@ async def test_a_callback_in_flight_at_the_deadline_may_finish_and_is_dropped(st
     @durable.function("f", timeouts=Timeouts(finish="1h"))
     async def f(ctx):
         await ctx.step.run("work", work)
+        await ctx.step.run("after", go_on)
+
+    async def go_on():
         log.append("went on")
 
     async with TestEngine([f], store=store) as t:

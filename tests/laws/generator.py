@@ -17,17 +17,16 @@ class Generator:
         self._random = random
         self._left = random.choice([3, 5, 8, _LEAVES])
         self._ids = 0
+        self._retries = random.choice([1, 2]) if random.random() < 0.12 else 0
 
     def program(self) -> p.Program:
         random = self._random
         root = p.Seq(tuple(self._node(1, spine=True) for _ in range(random.choice([1, 1, 2, 3]))))
-        retries = 0
-        if random.random() < 0.08:
-            retries = random.choice([1, 2])
+        if self._retries and random.random() < 0.5:
             root = p.Seq((*root.items, p.Raise(self._id("boom"), first=True)))
         if random.random() < 0.5:
             root = p.Seq((*root.items, self._leaf()))
-        return p.Program(root, retries)
+        return p.Program(root, self._retries)
 
     def _id(self, letter: str = "s") -> str:
         self._ids += 1
@@ -40,6 +39,8 @@ class Generator:
         self._left -= 1
         kind = random.random()
         pause = random.choice([0, 0, 0, 0, 1, 2])
+        if self._retries and random.random() < 0.1:
+            return p.Raise(self._id("boom"), first=True)
         if kind < 0.62:
             return self._run(pause)
         if kind < 0.76:
@@ -54,12 +55,12 @@ class Generator:
             return p.Await(self._id(), pause, seconds=random.choice([1, 3]))
         if kind < 0.98:
             return p.Invoke(self._id(), pause, fails=random.random() < 0.3)
-        return p.Raise(self._id("boom"))
+        return p.Raise(self._id("boom"), first=self._retries > 0)
 
     def _run(self, pause: int = 0) -> p.Run:
         random = self._random
         name, tag = self._id(), ""
-        if random.random() < 0.04:
+        if random.random() < 0.04 and not self._retries:
             name, tag = "twin", name
         kind = random.random()
         if kind < 0.35:

@@ -59,6 +59,8 @@ class Trial:
         seed: What all faults are drawn from.
         may: Whether the handler may have that outcome (L4), where its tree does not tell.
         histories: How many histories full of faults.
+        burials: Whether engines are also taken for dead while they live. For campaigns: about one life in
+            thousands still leaves a task of the handler behind then.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Trial:
         *,
         may: Callable[[tuple[str, Any]], bool] | None = None,
         histories: int = 3,
+        burials: bool = False,
     ) -> None:
         self._make = make
+        self._faults = ("crash", "crash", "refuse", "stop") if burials else ("crash", "crash", "stop")
         self._may = may
         self._random = Random(seed)
         self._histories = histories
