@@ -1,8 +1,7 @@
 """One claimed run, alive: drives its handler and performs its steps.
 
-What a step is, the journal knows; when its result is delivered, the rounds; how functions are called, timers
-armed and runs ended, the modules beside this one; how it is written, the committer. Everything happens in one
-event loop, between two awaits, so that no lock is needed.
+What a step is, the journal knows; when its result is delivered, the rounds; the rest, the modules beside this
+one. Everything happens in one event loop, between two awaits, so that no lock is needed.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ __all__ = ["Session"]
 
 _ARMED_KINDS = frozenset({StepKind.SLEEP, StepKind.WAIT, StepKind.SIGNAL, StepKind.INVOKE, StepKind.TIMEOUT})
 """Steps that have a timer or a wait, which goes when the step is remembered."""
-_STEPS_PER_TURN = 50
-_SECONDS_PER_TURN = 0.001
+_STEPS_PER_TURN, _SECONDS_PER_TURN = 50, 0.001
 
 
 class Session:
@@ -92,10 +90,12 @@ class Session:
 
     @property
     def unwinding(self) -> bool:
+        """Whether the handler is being taken apart."""
         return self.tasks.unwinding
 
     @property
-    def draft(self) -> Draft:  # what is to be written next
+    def draft(self) -> Draft:
+        """What is to be written next."""
         return self.outbox.draft
 
     # ------------------------------------------------------------ the handler

@@ -288,21 +288,35 @@ async def the_loser_cleans_up(step: Traced) -> Any:
     return [won[0], undone]
 
 
-@handler(["b.0", "c.0"], ["a.0", "b.0", "c.0"])
+@handler([["a", "c"], "d.0"])
 async def cancelled_between_delivery_and_pick_up(step: Traced) -> Any:
-    """Both results come in one round; who is first cancels the other."""
-    tasks: dict[str, asyncio.Task[Any]] = {}
+    """All three come in one round; the first one cancels the second, which has not looked yet."""
     found: list[str] = []
+    tasks: list[asyncio.Task[Any]] = []
 
-    async def one(name: str, other: str) -> None:
-        found.append(await step.run(name))
-        tasks[other].cancel()
+    async def one(name: str) -> None:
+        found.append(await step.send(name))
+        if name == "a":
+            tasks[1].cancel()
 
-    tasks["b"] = _task(one("b", "a"))
-    tasks["a"] = _task(one("a", "b"))
-    await asyncio.wait(tasks.values())
-    found.append(await step.run("c"))
-    return sorted({*found, "b.0"})
+    tasks += [_task(one(name)) for name in "abc"]
+    await asyncio.wait(tasks)
+    return [found, await step.run("d")]
+
+
+@handler(["late", "otherwise.0"], ["in time", "b.0"])
+async def a_real_limit_passes_between_delivery_and_pick_up(step: Traced) -> Any:
+    """In the first pass the callback sees to it; a replay knows it from the journal only."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with step.within() as limit:
+            await asyncio.gather(
+                step.run("a", turns=20, last=lambda: limit.reschedule(loop.time())),
+                step.run("c", turns=1),
+            )
+            return ["in time", await step.run("b")]
+    except TimeoutError:
+        return ["late", await step.run("otherwise")]
 
 
 @handler(["a.0", "b.0", "c.0"])

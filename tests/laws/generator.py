@@ -110,6 +110,11 @@ class Generator:
             items = (*items, self._never())
         return p.Race(items, reap=self._random.random() < 0.6)
 
+    def _lead(self, depth: int, spine: bool) -> p.Node:
+        if self._random.random() < 0.5:  # events sent at once come in one round
+            return p.Lead(tuple(p.Send(self._id()) for _ in range(3)))
+        return p.Lead(self._several(depth))
+
     def _completed(self, depth: int, spine: bool) -> p.Node:
         items = self._several(depth)
         return p.Completed(items, take=self._random.choice([0, 0, 1, 2]) % len(items))
@@ -166,6 +171,7 @@ _KINDS = [
     *["gather"] * 4,
     *["group"] * 3,
     *["race"] * 4,
+    *["lead"] * 2,
     *["completed"] * 2,
     *["timeout"] * 3,
     *["within"] * 2,

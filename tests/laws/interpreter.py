@@ -92,8 +92,9 @@ class Traced:
         thread: bool = False,
         never: bool = False,
         tag: str = "",
+        last: Callable[[], None] | None = None,
     ) -> str:
-        """A callback (see `programs.Run`); returns its label."""
+        """A callback (see `programs.Run`) that ends with a call of `last`; returns its label."""
         at, index, met = self.at, self.at.counts[step], len(self.at.trace)
         key, book = (step, index), self.at.book
         final = fails < 0
@@ -111,6 +112,8 @@ class Traced:
             if never:
                 await asyncio.get_running_loop().create_future()
             book.ended(at, key)
+            if last is not None:
+                last()
             return label
 
         def threaded(label):
@@ -184,7 +187,7 @@ class Traced:
         return _Noted(limit._performer, limit._op, self.at)
 
     @asynccontextmanager
-    async def within(self, idle: int = IDLE_TURNS) -> AsyncIterator[None]:
+    async def within(self, idle: int = IDLE_TURNS) -> AsyncIterator[asyncio.Timeout]:
         """A real-time limit: fires when the run has done nothing for so many turns."""
         loop = asyncio.get_running_loop()
         at, seen, silent = self.at, -1, 0
@@ -201,7 +204,7 @@ class Traced:
         async with asyncio.timeout(None) as limit:
             handle = loop.call_soon(turn)
             try:
-                yield
+                yield limit
             finally:
                 handle.cancel()
 
@@ -329,6 +332,22 @@ class Interpreter:
         if node.reap and losers:
             await asyncio.gather(*losers, return_exceptions=True)
         return {str(number): _result(tasks[number]) for number in winners}
+
+    async def _lead(self, node: p.Lead, at: Execution) -> Any:
+        others: list[asyncio.Task[Any]] = []
+
+        async def leader() -> Any:
+            try:
+                return await self.run(node.items[0], at, "leader")
+            finally:
+                for task in others:
+                    task.cancel()
+
+        leading = asyncio.get_running_loop().create_task(leader())
+        leading.add_done_callback(retrieved)
+        others += [self._task(item, at) for item in node.items[1:]]
+        await asyncio.gather(*others, return_exceptions=True)
+        return await leading
 
     async def _completed(self, node: p.Completed, at: Execution) -> Any:
         tasks = [self._task(item, at) for item in node.items]

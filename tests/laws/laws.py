@@ -186,6 +186,14 @@ def _race(execution: Execution, node: p.Race, cancellable: bool) -> Iterator[str
             yield f"{node}: winner {number} gave {result}, and it resulted in {part and part.outcome}"
 
 
+def _lead(execution: Execution, node: p.Lead, cancellable: bool) -> Iterator[str]:
+    for part in execution.parts:
+        yield from possible(part, cancellable=cancellable or part.role != "leader")
+    for part in execution.of("leader"):
+        if execution.outcome not in (part.outcome, ("cancelled", None)):
+            yield f"{node} resulted in {execution.outcome}, its leader in {part.outcome}"
+
+
 def _completed(execution: Execution, node: p.Completed, cancellable: bool) -> Iterator[str]:
     how, value = execution.outcome or ("", None)
     some = node.take > 0 or how != "ok"
@@ -281,6 +289,7 @@ _CHECKS: dict[type[p.Node], Any] = {
     p.Gather: _gather,
     p.Group: _group,
     p.Race: _race,
+    p.Lead: _lead,
     p.Completed: _completed,
     p.Background: _background,
     p.Try: _try,

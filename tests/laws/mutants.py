@@ -20,19 +20,19 @@ from durable.records import STAY, MemoState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest import MonkeyPatch
+    import pytest
 
-MUTANTS: list[Callable[[MonkeyPatch], None]] = []
+MUTANTS: list[Callable[[pytest.MonkeyPatch], None]] = []
 
 
-def mutant(patch: Callable[[MonkeyPatch], None]) -> Callable[[MonkeyPatch], None]:
+def mutant(patch: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
     """List a mutant."""
     MUTANTS.append(patch)
     return patch
 
 
 @mutant
-def fresh_results_before_the_journal_is_drained(patch: MonkeyPatch) -> None:
+def fresh_results_before_the_journal_is_drained(patch: pytest.MonkeyPatch) -> None:
     """What is fresh begins, and is delivered, while recorded results are still owed."""
 
     def take_up(self: Rounds, pending: Any) -> None:
@@ -52,7 +52,7 @@ def fresh_results_before_the_journal_is_drained(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def a_callback_begins_before_the_memos_are_durable(patch: MonkeyPatch) -> None:
+def a_callback_begins_before_the_memos_are_durable(patch: pytest.MonkeyPatch) -> None:
     """No barrier: a memo may be written after the next callback began."""
 
     async def barrier(self: Outbox) -> None:
@@ -62,7 +62,7 @@ def a_callback_begins_before_the_memos_are_durable(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def withdrawals_are_not_recorded(patch: MonkeyPatch) -> None:
+def withdrawals_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
     def withdraw(self: Session, pending: Any) -> None:
         before = self.rounds.give_up(pending)
         if pending.task is not None and not pending.task.done():
@@ -77,7 +77,7 @@ def withdrawals_are_not_recorded(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def withdrawals_are_not_respected(patch: MonkeyPatch) -> None:
+def withdrawals_are_not_respected(patch: pytest.MonkeyPatch) -> None:
     """A recorded loser is started again by each replay."""
 
     def load(self: Journal, memo: Any) -> None:
@@ -89,7 +89,7 @@ def withdrawals_are_not_respected(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def alone_beside_other_tasks(patch: MonkeyPatch) -> None:
+def alone_beside_other_tasks(patch: pytest.MonkeyPatch) -> None:
     """An operation counts as alone although other tasks of the run live."""
 
     def meet(self: Session, op: Any) -> Any:
@@ -101,7 +101,7 @@ def alone_beside_other_tasks(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def alone_in_any_task(patch: MonkeyPatch) -> None:
+def alone_in_any_task(patch: pytest.MonkeyPatch) -> None:
     """An operation counts as alone when it is the only one, whoever met it."""
 
     def meet(self: Session, op: Any) -> Any:
@@ -122,7 +122,7 @@ def alone_in_any_task(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def late_is_a_plain_withdrawal(patch: MonkeyPatch) -> None:
+def late_is_a_plain_withdrawal(patch: pytest.MonkeyPatch) -> None:
     """A cancellation between delivery and pick-up is recorded as if nothing had been delivered."""
 
     def record(self: Journal, key: Any, kind: Any, state: MemoState, **about: Any) -> Any:
@@ -133,7 +133,7 @@ def late_is_a_plain_withdrawal(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def late_is_not_recorded(patch: MonkeyPatch) -> None:
+def late_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
     """A cancellation between delivery and pick-up leaves no trace."""
 
     def withdraw(self: Session, pending: Any) -> None:
@@ -147,7 +147,7 @@ def late_is_not_recorded(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def a_failed_attempts_withdrawals_are_kept(patch: MonkeyPatch) -> None:
+def a_failed_attempts_withdrawals_are_kept(patch: pytest.MonkeyPatch) -> None:
     def commit(self: Draft, *args: Any) -> Any:
         self.forget = False
         return before(self, *args)
@@ -157,7 +157,7 @@ def a_failed_attempts_withdrawals_are_kept(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def each_memo_is_a_round_of_its_own(patch: MonkeyPatch) -> None:
+def each_memo_is_a_round_of_its_own(patch: pytest.MonkeyPatch) -> None:
     def record(self: Journal, *args: Any, **about: Any) -> Any:
         self.round += 1
         return before(self, *args, **about)
@@ -167,12 +167,12 @@ def each_memo_is_a_round_of_its_own(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def all_memos_are_one_round(patch: MonkeyPatch) -> None:
+def all_memos_are_one_round(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "delivered", lambda self: None)
 
 
 @mutant
-def rounds_are_delivered_backwards(patch: MonkeyPatch) -> None:
+def rounds_are_delivered_backwards(patch: pytest.MonkeyPatch) -> None:
     """On replay the results of a round come in the opposite order."""
 
     def next_round(self: Journal, awaited: Any) -> Any:
@@ -183,12 +183,12 @@ def rounds_are_delivered_backwards(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def one_turn_is_quiet(patch: MonkeyPatch) -> None:
+def one_turn_is_quiet(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(quiet, "QUIET_TURNS", 1)
 
 
 @mutant
-def births_and_ends_of_tasks_are_no_activity(patch: MonkeyPatch) -> None:
+def births_and_ends_of_tasks_are_no_activity(patch: pytest.MonkeyPatch) -> None:
     """Only operations count, and four silent turns are enough."""
     from durable._executor.driver import RunTasks
 
@@ -201,13 +201,13 @@ def births_and_ends_of_tasks_are_no_activity(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def tasks_hash_by_address(patch: MonkeyPatch) -> None:
+def tasks_hash_by_address(patch: pytest.MonkeyPatch) -> None:
     """asyncio's sets of tasks are ordered by chance."""
     patch.setattr(RunTask, "__hash__", lambda self: hash(id(self) * 0x9E3779B97F4A7C15))
 
 
 @mutant
-def results_are_forgotten(patch: MonkeyPatch) -> None:
+def results_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Every second recorded result is not found again."""
 
     def load(self: Journal, memo: Any) -> None:
@@ -219,7 +219,7 @@ def results_are_forgotten(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def unwinding_is_recorded_as_withdrawal(patch: MonkeyPatch) -> None:
+def unwinding_is_recorded_as_withdrawal(patch: pytest.MonkeyPatch) -> None:
     """Steps that are cancelled by an eviction count as withdrawn by the handler."""
 
     async def unwind(session: Session) -> None:
@@ -236,7 +236,7 @@ def unwinding_is_recorded_as_withdrawal(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def children_are_left_behind(patch: MonkeyPatch) -> None:
+def children_are_left_behind(patch: pytest.MonkeyPatch) -> None:
     """An eviction takes only the root of a handler apart."""
 
     async def unwind(session: Session) -> None:
@@ -249,7 +249,7 @@ def children_are_left_behind(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def a_withdrawn_callback_goes_on(patch: MonkeyPatch) -> None:
+def a_withdrawn_callback_goes_on(patch: pytest.MonkeyPatch) -> None:
     """The callback of a step that was given up is not cancelled."""
 
     def withdraw(self: Session, pending: Any) -> None:
@@ -261,13 +261,13 @@ def a_withdrawn_callback_goes_on(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def a_later_commit_overtakes_a_refused_one(patch: MonkeyPatch) -> None:
+def a_later_commit_overtakes_a_refused_one(patch: pytest.MonkeyPatch) -> None:
     """A commit is sealed while an earlier one of its run, which may be refused, is under way."""
     patch.setattr(Outbox, "in_flight", property(lambda self: False))
 
 
 @mutant
-def a_refused_commit_loses_where_the_run_goes(patch: MonkeyPatch) -> None:
+def a_refused_commit_loses_where_the_run_goes(patch: pytest.MonkeyPatch) -> None:
     def extend(self: Draft, later: Draft) -> None:
         before(self, later)
         self.then = STAY
@@ -277,15 +277,7 @@ def a_refused_commit_loses_where_the_run_goes(patch: MonkeyPatch) -> None:
 
 
 @mutant
-def a_withdrawn_step_keeps_its_timer(patch: MonkeyPatch) -> None:
-    def forget_ref(self: Draft, ref: str) -> None:
-        self.drop.append(ref)
-
-    patch.setattr(Draft, "forget_ref", forget_ref)
-
-
-@mutant
-def a_step_that_waits_again_is_armed_again(patch: MonkeyPatch) -> None:
+def a_step_that_waits_again_is_armed_again(patch: pytest.MonkeyPatch) -> None:
     """A replay sets the timers anew that the store still has."""
 
     def init(self: Session, *args: Any) -> None:

@@ -188,6 +188,13 @@ class Race(Node):
 
 
 @dataclass(frozen=True)
+class Lead(Node):
+    """Tasks of which the first cancels the others in the very turn in which it ends."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
 class Completed(Node):
     """`asyncio.as_completed` over tasks: the first `take` of them (0: all), the others are cancelled."""
 

@@ -169,8 +169,9 @@ class RunBook:
             key = _key(ref)
             if key is not None and self.known.get(key):
                 self.violate("L3", f"{key} gets a timer or a wait, although it is settled: {self.known[key]}")
-        if commit.forget:
+        if commit.attempt:
             self.journals.append(list(self.journal))
+        if commit.forget:
             self.journal = [memo for memo in self.journal if memo.state in RESULTS]
             self.known = {(memo.step, memo.index): {memo.state} for memo in self.journal}
         for memo in commit.memos:

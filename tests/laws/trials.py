@@ -191,7 +191,7 @@ class Trial:
         random = self._random
         life = Life(turns=random.choice((0, 0, 2, 5, 9)))
         if number < 4 and random.random() < 0.75:
-            life.fault = random.choice(("crash", "crash", "refuse", "stop"))
+            life.fault = random.choice(self._faults)
             life.at = random.randint(1, max(4, self._writes))
             life.after = random.random() < 0.5
         if random.random() < 0.5:
