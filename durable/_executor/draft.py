@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from durable.records import STAY, Commit
+from durable.records import STAY, Commit, MemoState
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     """Makes an admission anew from a catalog: it is made again when the registry has moved on."""
 
 __all__ = ["Draft", "Pending", "Phase", "reference"]
+
+RESULTS = frozenset({MemoState.VALUE, MemoState.ERROR})
+"""What is left of an attempt of the handler that has failed."""
 
 
 class Draft:
@@ -46,8 +49,10 @@ class Draft:
         self.drop.append(ref)
 
     def extend(self, later: Draft) -> None:
-        """Put what has come later behind what is here."""
+        """Put what has come later behind what is here, without what that has given up."""
         offset = len(self.letters)
+        self.timers = [one for one in self.timers if one.ref not in later.drop]
+        self.waits = [one for one in self.waits if one.ref not in later.drop]
         self.memos += later.memos
         self.timers += later.timers
         self.waits += later.waits
@@ -63,10 +68,13 @@ class Draft:
         """The record that passes the door."""
         if not (self.timers or self.waits or self.drop or self.letters or self.forget):
             return Commit(run, gen, tuple(self.memos), attempt=self.attempt, then=self.then)
+        memos = self.memos
+        if self.forget:  # what the failed attempt has withdrawn is fresh for the next one
+            memos = [one for one in memos if one.state in RESULTS]
         return Commit(
             run,
             gen,
-            tuple(self.memos),
+            tuple(memos),
             tuple(self.timers),
             tuple(self.waits),
             tuple(self.drop),

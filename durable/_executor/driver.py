@@ -70,9 +70,22 @@ class RunTasks:
 
     def _died(self, task: asyncio.Future[Any]) -> None:
         self.alive.discard(task)
-        if not task.cancelled() and (self.unwinding or self.abandoned):
+        if task.cancelled():
+            if isinstance(task, RunTask):
+                task.inner.close()  # it may never have begun
+        elif self.unwinding or self.abandoned:
             task.exception()  # nobody is left to retrieve it
         self._touch()
+
+
+async def _quietly(run: Owner, coro: Coroutine[Any, Any, Any]) -> Any:
+    """No task ends with an error while its run is taken apart: a group whose parent has ended would log it."""
+    try:
+        return await coro
+    except Exception:
+        if run.unwinding:
+            raise asyncio.CancelledError from None
+        raise
 
 
 class RunTask(asyncio.Task[Any]):
@@ -84,12 +97,12 @@ class RunTask(asyncio.Task[Any]):
 
     number: int
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
-        run = owner.get()
+    def __init__(self, run: Owner, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
         # Before `super`: an eager task runs, and may be hashed, inside its constructor.
-        self.number = 0 if run is None else run.number()
-        super().__init__(coro, **options)
-        if run is not None and not self.done():
+        self.number = run.number()
+        self.inner = coro
+        super().__init__(_quietly(run, coro) if asyncio.iscoroutine(coro) else coro, **options)
+        if not self.done():
             run.born(self)
 
     def __hash__(self) -> int:
@@ -124,7 +137,7 @@ class TaskFactory:
             return task
         if self._eager:
             options.setdefault("eager_start", True)
-        return RunTask(coro, loop=loop, **options)
+        return RunTask(run, coro, loop=loop, **options)
 
     @staticmethod
     def acquire(loop: asyncio.AbstractEventLoop) -> TaskFactory:

@@ -14,9 +14,11 @@ from durable.failures import error_record
 from durable.records import End, Park, RunStatus, Timer, Yield
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from durable._executor.session import Session
 
-__all__ = ["abort", "announce_cancelled", "complete", "crash", "fail", "let_go", "unwind"]
+__all__ = ["abort", "announce_cancelled", "crash", "let_go", "raised", "returned", "unwind"]
 
 _log = logging.getLogger("durable.session")
 
@@ -29,12 +31,30 @@ _ROOT_TURNS = 32
 _UNWIND_SECONDS = 1.0
 
 
-async def complete(session: Session, output: Any) -> None:
+def returned(session: Session, output: Any) -> None:
     """The handler has returned `output`."""
-    if session.tasks.alive:
-        await _end_children(session)
+    _after_children(session, _complete, output)
+
+
+def raised(session: Session, error: BaseException) -> None:
+    """The handler has raised: it is called again later, or the run has failed."""
+    _after_children(session, _fail, error)
+
+
+def _after_children(session: Session, then: Callable[[Session, Any], None], about: Any) -> None:
+    children = {one for one in session.tasks.alive if not one.done()}
+    if not children:
+        return then(session, about)
+    session.tasks.abandoned = True
+    for task in children:
+        task.cancel()
+    # Not in the handler's own task: a cancellation may still be on its way to that.
+    return _spawn(session, _end_children(session, children, then, about))
+
+
+def _complete(session: Session, output: Any) -> None:
     if session.failure is not None:
-        return await fail(session, session.failure)
+        return _fail(session, session.failure)
     what = f"the result of function {session.function.id!r}"
     try:
         data = b"null" if output is None else encode(output, what=what)
@@ -47,10 +67,7 @@ async def complete(session: Session, output: Any) -> None:
     return _end(session, End(RunStatus.COMPLETED, data, unmet=session.journal.unmet()))
 
 
-async def fail(session: Session, error: BaseException) -> None:
-    """The handler has raised: it is called again later, or the run has failed."""
-    if session.tasks.alive:
-        await _end_children(session)
+def _fail(session: Session, error: BaseException) -> None:
     if session.failure is not None:
         error = session.failure
     config = session.function.config
@@ -140,7 +157,7 @@ def crash(session: Session, error: BaseException) -> None:
 async def _crash(session: Session, error: BaseException) -> None:
     await unwind(session)
     session.outbox.draft = Draft()
-    await fail(session, error)
+    _fail(session, error)
 
 
 def _spawn(session: Session, work: Any) -> None:
@@ -150,13 +167,17 @@ def _spawn(session: Session, work: Any) -> None:
 # ---------------------------------------------------------------- unwinding
 
 
-async def unwind(session: Session) -> None:
-    """Take the handler apart: its root frame first, then its children, then callbacks. Nothing is recorded.
+def unwind(session: Session) -> Coroutine[Any, Any, None]:
+    """Take the handler apart: its root frame first, then its children, then callbacks.
 
-    The root has 32 turns, since a handler inside an anyio group waits for its own children; and one second in
-    all, after which what is left is left behind and named in the log.
+    Nothing is recorded from the call on. The root has 32 turns, since a handler inside an anyio group waits for
+    its own children; and one second in all, after which what is left is left behind and named in the log.
     """
     session.tasks.unwinding = session.rounds.stopped = True
+    return _unwind(session)
+
+
+async def _unwind(session: Session) -> None:
     root = session.root
     if root is not None and not root.done():
         root.cancel()
@@ -170,21 +191,33 @@ async def unwind(session: Session) -> None:
         task.cancel()
     if root is not None and not root.done():
         left.add(root)
-    if left:
-        _, left = await asyncio.wait(left, timeout=_UNWIND_SECONDS)
-    for task in left:
+    for task in await _let_end(session, left):
         _log.warning(
             "run %s: %r has not ended within a second of being unwound; it is left", session.run_id, task
         )
 
 
-async def _end_children(session: Session) -> None:
+async def _let_end(session: Session, tasks: set[asyncio.Future[Any]]) -> set[asyncio.Future[Any]]:
+    """Wait for cancelled tasks, and then for those that they have made and left; what has not ended in time."""
+    until = session.host.loop.time() + _UNWIND_SECONDS
+    while tasks:
+        left = until - session.host.loop.time()
+        if left <= 0:
+            break
+        _, late = await asyncio.wait(tasks, timeout=left)
+        if late:
+            return late
+        tasks = {one for one in session.tasks.alive if not one.done()}
+        for task in tasks:
+            task.cancel()
+    return tasks
+
+
+async def _end_children(
+    session: Session, children: set[asyncio.Future[Any]], then: Callable[[Session, Any], None], about: Any
+) -> None:
     """The handler has ended: its remaining tasks are cancelled, and so their steps are withdrawn."""
-    session.tasks.abandoned = True
-    children = {one for one in session.tasks.alive if not one.done()}
-    for task in children:
-        task.cancel()
-    if children:
-        _, left = await asyncio.wait(children, timeout=_UNWIND_SECONDS)
-        for task in left:
-            _log.warning("run %s: %r goes on after its handler has ended; it is left", session.run_id, task)
+    for task in await _let_end(session, children):
+        _log.warning("run %s: %r goes on after its handler has ended; it is left", session.run_id, task)
+    if not session.unwinding:
+        then(session, about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from durable._executor.session import Session
     from durable.records import Memo
 
-__all__ = ["check_size", "check_steps", "notice_repetition", "value"]
+__all__ = ["check_size", "check_steps", "notice_forlorn", "notice_repetition", "value"]
+
+_log = logging.getLogger("durable.session")
 
 
 def value(session: Session, op: ops.Operation, memo: Memo, cause: BaseException | None = None) -> Any:
@@ -40,6 +43,19 @@ def _notice_arguments(session: Session, op: ops.Operation) -> None:
     if session.host.strict:
         raise NondeterminismError(text)
     warnings.warn(text, DurableWarning, stacklevel=7)
+
+
+def notice_forlorn(session: Session) -> None:
+    """Say once that the handler waits only for what it has given up before: it executes, for ever perhaps."""
+    if session.told_forlorn:
+        return
+    session.told_forlorn = True
+    _log.warning(
+        "run %s of %r awaits only steps that it has withdrawn before, and goes on when it cancels them again: %s",
+        session.run_id,
+        session.function.id,
+        ", ".join(repr(step) for step, _ in session.rounds.awaiting),
+    )
 
 
 def notice_repetition(session: Session, key: Key) -> None:

@@ -81,6 +81,7 @@ class Session:
         self.outbox = Outbox(host.loop)
         self.parked = False
         self._resting = False
+        self.told_forlorn = False
         self.halted = False
         self.lost = False
         self.cancelled = history.run.status is RunStatus.CANCELLED
@@ -125,10 +126,10 @@ class Session:
             raise
         except BaseException as error:
             if not self.unwinding:
-                await ending.fail(self, error)
+                ending.raised(self, error)
         else:
             if not self.unwinding:
-                await ending.complete(self, output)
+                ending.returned(self, output)
 
     @property
     def replaying(self) -> bool:
@@ -371,7 +372,11 @@ class Session:
 
     def park_if_idle(self) -> None:
         """Park the run when all that it awaits is a matter of time, events or other runs."""
-        if self.unwinding or self.end is not None or self.active or self._resting or not self.rounds.idle:
+        if self.unwinding or self.end is not None or self.active or self._resting:
+            return
+        if not self.rounds.idle:
+            if self.rounds.forlorn:
+                results.notice_forlorn(self)
             return
         if self.halted:
             self.let_go()
@@ -387,11 +392,6 @@ class Session:
     def may_rest(self, gen: int) -> bool:
         """Whether nothing has happened since the run was parked, in this generation."""
         return gen == self.gen and self.outbox.empty and not self.unwinding
-
-    @property
-    def stuck(self) -> bool:
-        """Whether the handler waits for itself: it executes, and nothing will come of it."""
-        return not self.active and self.outbox.empty and self.rounds.forlorn
 
     def resume(self, history: History) -> None:
         """The run, parked warm until now, is ours again."""

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from durable._core.admission import condition_holds, due_times, written_due_times
+from durable._core.admission import due_times, written_due_times
 from durable._core.lifecycle import ended_record
-from durable._core.settling import document_of
 from durable._executor import callbacks, ending
 from durable._executor.alarm import Alarm
 from durable._executor.committer import Committer
+from durable._executor.judging import judge
 from durable._executor.post import Post
 from durable._executor.session import Session
 from durable._executor.warm import Warm
@@ -31,7 +31,6 @@ from durable.records import (
     Park,
     Request,
     RunStatus,
-    Verdict,
     Yield,
 )
 
@@ -66,7 +65,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _log = logging.getLogger("durable.worker")
-_RETRY_SECONDS, _VERDICT_SECONDS = 0.2, 0.002
+_RETRY_SECONDS = 0.2
 
 
 class Worker:
@@ -140,6 +139,8 @@ class Worker:
                 self._promised -= free
                 if free and self._backlog:
                     self.wake()
+                if self.draining:
+                    self._pulse()
 
     def has(self, run_id: str) -> bool:
         """Whether a run is in this process: then its end will be told."""
@@ -162,7 +163,7 @@ class Worker:
         due = self.alarm.next_due
         if due is not None and due <= self.clock.now_ms():
             return False
-        return all(run in self.warm or session.stuck for run, session in self.sessions.items())
+        return len(self.sessions) == len(self.warm)
 
     async def run(self) -> None:
         """Ask for work whenever there may be some, until cancelled."""
@@ -237,16 +238,7 @@ class Worker:
         self._pulse()
 
     async def _judge(self, candidates: Iterable[Candidate]) -> None:
-        """Evaluate the conditions of waits that an event may resolve; yield to the loop every 2 ms."""
-        verdicts: list[Verdict] = []
-        began = self.loop.time()
-        for one in candidates:
-            matches = condition_holds(one.condition, document_of(one.event))
-            verdicts.append(Verdict(one.run, one.ref, one.event.seq, matches))
-            if self.loop.time() - began > _VERDICT_SECONDS:
-                await asyncio.sleep(0)
-                began = self.loop.time()
-        self.committer.decide(verdicts)
+        self.committer.decide(await judge(candidates))
 
     def _hand_over(self, one: Delivery) -> None:
         if isinstance(one, Claim):
@@ -311,6 +303,8 @@ class Worker:
     def revived(self, session: Session) -> None:
         """A parked run goes on by itself: a cancelled await, say."""
         self.warm.take(session.run_id)
+        if self.draining:
+            session.halt()
 
     # ------------------------------------------------------------ what became of commits
 
@@ -438,8 +432,8 @@ class Worker:
 
     @property
     def empty(self) -> bool:
-        """Whether no run is ours any more, parked ones apart."""
-        return len(self.sessions) == len(self.warm)
+        """Whether no run is ours any more, parked ones apart, nor can come to us."""
+        return len(self.sessions) == len(self.warm) and not (self._promised or self.post)
 
     async def close(self) -> None:
         """Drop the tasks of parked runs; they are nobody's, and are replayed when they go on."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from durable._executor.service import Service
-from durable._executor.worker import Worker
 from durable.context import running
 from durable.durations import from_ms, to_ms
 from durable.engine import Engine
 from durable.errors import DurableError
 from durable.testing.clock import VirtualClock
+from durable.testing.workers import ReplayingWorker, StubbedWorker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from durable._core.operations import Call
-    from durable.context import Attempt
     from durable.durations import Duration
     from durable.functions import Function
     from durable.runs import Run
@@ -32,20 +29,6 @@ class Stuck(DurableError):
     """A run can never end: nothing is due at any time, and it still waits. The message says for what."""
 
 
-class StubbedWorker(Worker):
-    """Executes runs, and returns what a test wants in the place of some steps."""
-
-    stubs: dict[str, Any]
-
-    async def call(self, op: Call, attempt: Attempt) -> Any:
-        if op.step not in self.stubs:
-            return await super().call(op, attempt)
-        stub = self.stubs[op.step]
-        if isinstance(stub, BaseException) or (inspect.isclass(stub) and issubclass(stub, BaseException)):
-            raise stub
-        return stub
-
-
 class TestEngine(Engine):
     """An `Engine` with a virtual clock and the same executor: a three-week run is tested in milliseconds.
 
@@ -55,6 +38,8 @@ class TestEngine(Engine):
         functions: What it hosts.
         store: A URL or a store object.
         start: The first virtual time.
+        replay_every_step: Evict each run after every step and replay it from what is stored, as a restart
+            would: a handler that is not deterministic shows here. Callbacks are executed as often as without.
         **options: Those of `Engine`.
 
     Example:
@@ -72,12 +57,16 @@ class TestEngine(Engine):
         *,
         store: str | Store = "memory://",
         start: str = "2030-01-01T00:00:00Z",
+        replay_every_step: bool = False,
         **options: Any,
     ) -> None:
+        if replay_every_step:
+            options["max_warm"] = 0
         clock = options.pop("clock", None) or VirtualClock(start)
         super().__init__(store, functions=functions, clock=clock, **options)
         self._virtual: VirtualClock = clock
         self._stubs: dict[str, Any] = {}
+        self._worker = ReplayingWorker if replay_every_step else StubbedWorker
 
     def _make(self) -> Service:
         service = Service(
@@ -87,7 +76,7 @@ class TestEngine(Engine):
             self._options,
             random=self._random,
             ulids=self._ulids,
-            worker=StubbedWorker,
+            worker=self._worker,
         )
         assert isinstance(service.worker, StubbedWorker)
         service.worker.stubs = self._stubs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import warnings
 
@@ -447,3 +448,112 @@ async def test_a_real_time_limit_around_a_callback_is_the_same_on_replay(store):
     async with TestEngine([f], store=store, max_warm=0) as t:
         assert await t.invoke(f) == "too late"
     assert door.calls == ["slow"]
+
+
+# ---------------------------------------------------------------- what a failed attempt leaves
+
+
+async def test_what_a_failed_attempt_gave_up_is_done_by_the_next(store):
+    @durable.function("f", retries=1)
+    async def f(ctx):
+        nap = asyncio.create_task(ctx.step.sleep("nap", "1d"))
+        await ctx.step.run("a", asyncio.sleep, 0)
+        if not ctx.attempt:
+            nap.cancel()
+            await ctx.step.run("b", asyncio.sleep, 0)
+            raise ValueError("first")
+        return await nap
+
+    async with TestEngine([f], store=store) as t:
+        run = await t.start(f)
+        assert await run.result() is None
+        assert [one.id for one in await run.steps() if one.status == "completed"] == ["a", "b", "nap"]
+
+
+async def test_a_handler_that_fails_beside_waiting_siblings_is_tried_again(store):
+    @durable.function("f", retries=1)
+    async def f(ctx):
+        attempt = ctx.attempt
+
+        async def failing():
+            await ctx.step.run("a", asyncio.sleep, 0)
+            if not attempt:
+                raise ValueError("first")
+            return "a"
+
+        async def beside():
+            await ctx.step.sleep("nap", "1d")
+            return await ctx.step.run("b", asyncio.sleep, 0, "b")
+
+        return await asyncio.gather(failing(), beside())
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f) == ["a", "b"]
+
+
+async def test_a_cancellation_that_comes_after_the_handler_has_returned_changes_nothing(store):
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        beside = asyncio.create_task(ctx.step.sleep("nap", "1d"))
+        await asyncio.sleep(0)
+        asyncio.current_task().cancel()  # as a limit that passes in the handler's last turn does
+        return beside is not None
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f) is True
+
+
+async def test_tasks_that_a_cancelled_task_leaves_are_ended_too(store):
+    left = []
+
+    async def leaving(ctx):
+        try:
+            await ctx.step.sleep("nap", "1d")
+        finally:
+            left.append(asyncio.create_task(ctx.step.sleep("never", "1d")))
+
+    @durable.function("f")
+    async def f(ctx):
+        left.append(asyncio.create_task(leaving(ctx)))
+        await ctx.step.run("a", asyncio.sleep, 0)
+        return "done"
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f) == "done"
+        assert len(left) == 2
+        assert all(one.done() for one in left)
+
+
+async def test_a_run_that_waits_for_what_it_gave_up_executes_and_says_so_once(store, caplog):
+    """A limit in real time cut a step short, and has not passed again when the run is replayed."""
+    passed = asyncio.Event()
+
+    async def limit(task):
+        await passed.wait()
+        task.cancel()
+
+    @durable.function("f")
+    async def f(ctx):
+        step = asyncio.create_task(ctx.step.run("never", asyncio.Event().wait))
+        watcher = asyncio.create_task(limit(step))
+        with contextlib.suppress(asyncio.CancelledError):
+            await step
+        await watcher
+        await ctx.step.sleep("nap", "1d")
+        return "gone on"
+
+    async with TestEngine([f], store=store, max_warm=0) as t:
+        run = await t.start(f)
+        passed.set()
+        await t.until_idle()  # asleep, and out of memory
+        passed.clear()
+        ending = asyncio.create_task(run.result())
+        while not caplog.messages:
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(caplog.messages) == 1
+        assert "awaits only steps that it has withdrawn before" in caplog.messages[0]
+        assert not ending.done()  # it counts as executing
+        passed.set()
+        assert await ending == "gone on"

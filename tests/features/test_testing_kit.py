@@ -130,6 +130,27 @@ async def test_cron_ticks_in_virtual_time(store):
     assert [(one.day, one.hour) for one in seen] == [(1, 9), (2, 9), (3, 9)]
 
 
+# ---------------------------------------------------------------- replay after every step
+
+
+async def test_every_step_is_followed_by_a_replay(store):
+    entered, called = [], []
+
+    @durable.function("f")
+    async def f(ctx):
+        entered.append(ctx.run_id)
+        first = await ctx.step.run("a", lambda: called.append("a") or 1)
+        both = await asyncio.gather(
+            ctx.step.run("b", lambda: called.append("b") or 2), ctx.step.sleep("nap", "1d")
+        )
+        return [first, both[0], await ctx.step.run("c", lambda: called.append("c") or 3)]
+
+    async with TestEngine([f], store=store, replay_every_step=True) as t:
+        assert await t.invoke(f) == [1, 2, 3]
+    assert called == ["a", "b", "c"]
+    assert len(entered) == 5  # after a, b, the sleep, and c
+
+
 # ---------------------------------------------------------------- stuck
 
 

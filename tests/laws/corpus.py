@@ -26,6 +26,8 @@ class Handler:
     run: Callable[[Traced], Awaitable[Any]]
     outcomes: tuple[Any, ...]
     retries: int = 0
+    timed: bool = False
+    """It has a limit in real time that no replay repeats by itself."""
 
     @property
     def name(self) -> str:
@@ -57,11 +59,11 @@ class Handler:
 HANDLERS: list[Handler] = []
 
 
-def handler(*outcomes: Any, retries: int = 0) -> Callable[[Any], Any]:
+def handler(*outcomes: Any, retries: int = 0, timed: bool = False) -> Callable[[Any], Any]:
     """Put a handler into the corpus."""
 
     def decorate(run: Any) -> Any:
-        HANDLERS.append(Handler(run, outcomes, retries))
+        HANDLERS.append(Handler(run, outcomes, retries, timed))
         return run
 
     return decorate
@@ -122,6 +124,47 @@ async def fails_at_first(step: Traced) -> Any:
 async def fails(step: Traced) -> Any:
     await step.run("a")
     raise Boom("for good")
+
+
+@handler(["step.0", "beside.0"], retries=1)
+async def fails_while_others_wait(step: Traced) -> Any:
+    """What the first attempt has given up, the second one does."""
+
+    async def failing() -> str:
+        found = await step.run("step")
+        if not step.at.attempt:
+            raise Boom("first")
+        return found
+
+    async def beside() -> str:
+        await step.sleep("nap", 1)
+        return await step.run("beside")
+
+    return await asyncio.gather(failing(), beside())
+
+
+@handler(["nap", "b.0"], retries=1)
+async def changes_its_mind(step: Traced) -> Any:
+    """What the first attempt has given up and recorded as such, the second one waits for."""
+    nap = _task(step.sleep("nap", 5))
+    await step.run("a", turns=5)
+    if not step.at.attempt:
+        nap.cancel()
+        await step.run("b")
+        raise Boom("first")
+    return [await nap, await step.run("b")]
+
+
+@handler([["told", "told-too"], *(f"s{number}.0" for number in range(6))])
+async def tells_while_others_work(step: Traced) -> Any:
+    """Commits that carry events are refused when the registry changes; nothing may go before them."""
+
+    async def tell() -> list[str]:
+        await step.run("fast")
+        return [await step.send("told"), await step.send("told-too")]
+
+    slow = [step.run(f"s{number}", turns=10 + 4 * number) for number in range(6)]
+    return await asyncio.gather(tell(), *slow)
 
 
 # ---------------------------------------------------------------- all of them
@@ -304,7 +347,7 @@ async def cancelled_between_delivery_and_pick_up(step: Traced) -> Any:
     return [found, await step.run("d")]
 
 
-@handler(["late", "otherwise.0"], ["in time", "b.0"])
+@handler(["late", "otherwise.0"], ["in time", "b.0"], timed=True)
 async def a_real_limit_passes_between_delivery_and_pick_up(step: Traced) -> Any:
     """In the first pass the callback sees to it; a replay knows it from the journal only."""
     loop = asyncio.get_running_loop()
@@ -387,7 +430,7 @@ async def limits_within_limits(step: Traced) -> Any:
     return [*said_, await step.run("end")]
 
 
-@handler(["late", "otherwise.0"])
+@handler(["late", "otherwise.0"], timed=True)
 async def out_of_real_time(step: Traced) -> Any:
     """Nothing in the program but the journal tells a replay that the limit was passed."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import zlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -225,6 +226,17 @@ async def broken(ctx: Context) -> str:
 CHILDREN = (child, broken)
 
 
+class _Group(asyncio.TaskGroup):
+    """Before Python 3.13 a group that fails leaves its task counted as cancelled: limits around it break."""
+
+    async def __aexit__(self, kind: object, error: Any, trace: object) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        finally:
+            if sys.version_info < (3, 13) and kind is None and self._parent_cancel_requested:
+                self._parent_task.uncancel()
+
+
 class Interpreter:
     """Executes one program in one pass."""
 
@@ -306,8 +318,14 @@ class Interpreter:
         return [f"! {said(one)}" if isinstance(one, BaseException) else one for one in found]
 
     async def _group(self, node: p.Group, at: Execution) -> Any:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.run(item, at)) for item in node.items]
+        tasks: list[asyncio.Task[Any]] = []
+        async with _Group() as group:
+            for item in node.items:
+                part = self.run(item, at)
+                try:
+                    tasks.append(group.create_task(part))
+                except RuntimeError:  # an eager task has failed already, and the group takes no more
+                    part.close()
         return [task.result() for task in tasks]
 
     def _task(self, node: p.Node, at: Execution, role: str = "") -> asyncio.Task[Any]:
@@ -384,7 +402,7 @@ class Interpreter:
         return await asyncio.shield(self._task(node.body, at))
 
     async def _waitfor(self, node: p.WaitFor, at: Execution) -> Any:
-        return await asyncio.wait_for(self.run(node.body, at), 3600)
+        return await asyncio.wait_for(self._task(node.body, at), 3600)  # 3.11 leaves an error unretrieved
 
     async def _background(self, node: p.Background, at: Execution) -> Any:
         beside = self._task(node.beside, at, "beside")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def compare(book: RunBook, former: Pass, later: Pass, agreed: int) -> None:
     """L1: `later` begins with the first `agreed` decisions of `former`."""
-    ended = later.outcome is not None or later.rested
+    ended = (later.outcome is not None and not later.ctx.evicting) or (
+        later.rested and not book.book.timed  # it may rest before a limit in real time has passed once more
+    )
     length = agreed if ended else min(agreed, len(later.trace))
     if former.trace[:length] == later.trace[:length]:
         return
@@ -42,11 +44,13 @@ def replays_agree(book: RunBook) -> None:
     """L1, for each pass and the one after it."""
     for former, later in zip(book.passes, book.passes[1:], strict=False):
         if former.attempt == later.attempt:
-            compare(book, former, later, former.agreed(later.given))
+            compare(book, former, later, former.agreed(later.given, later.given_up))
 
 
 def rounds_grow(book: RunBook) -> None:
-    """What is picked up is picked up round by round."""
+    """What is picked up is picked up round by round; a limit in real time passes when it will."""
+    if book.book.timed:
+        return
     for one in book.passes:
         if one.attempt:  # what an earlier attempt has recorded need not fit this one
             continue
@@ -72,7 +76,7 @@ def ends_well(book: RunBook, *, interruptions: int) -> None:
         book.violate("L4", text)
     for memo in book.journal:
         key = (memo.step, memo.index)
-        if memo.position < book.loaded:
+        if key in book.loaded:
             continue
         if memo.kind is StepKind.RUN and memo.state is MemoState.VALUE and not book.ends[key]:
             book.violate("L4", f"{key} is recorded, and its callback never ended")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable._core.journal import Journal
 from durable._executor import calling, ending, quiet
+from durable._executor.committer import Committer
 from durable._executor.draft import Draft, Phase
 from durable._executor.driver import RunTask
 from durable._executor.outbox import Outbox
@@ -262,7 +263,13 @@ def a_withdrawn_callback_goes_on(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_later_commit_overtakes_a_refused_one(patch: pytest.MonkeyPatch) -> None:
-    """A commit is sealed while an earlier one of its run, which may be refused, is under way."""
+    """A commit is sealed before the session was told of the one before, which may have been refused."""
+
+    def land(self: Committer, *about: Any) -> None:
+        self._loop.call_soon(before, self, *about)
+
+    before = Committer._land
+    patch.setattr(Committer, "_land", land)
     patch.setattr(Outbox, "in_flight", property(lambda self: False))
 
 

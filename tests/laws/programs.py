@@ -267,9 +267,18 @@ class Program:
     root: Node
     retries: int = 0
 
+    @property
+    def timed(self) -> bool:
+        """Whether it has limits in real time."""
+        return _has_limits(self.root)
+
     def show(self) -> str:
         """The program as indented text."""
         return f"retries={self.retries}\n{self.root.show()}"
+
+
+def _has_limits(node: Node) -> bool:
+    return isinstance(node, Within) or any(_has_limits(part) for part in node.parts)
 
 
 def sound(node: Node) -> bool:

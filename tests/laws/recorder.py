@@ -63,6 +63,10 @@ class Pass:
         self.counts: Counter[str] = Counter()
         self.given = frozenset(book.rounds)
         """Steps whose results were committed when it began."""
+        self.given_up = frozenset(
+            key for key, states in book.known.items() if states - set(RESULTS)
+        )
+        """Steps whose withdrawals were."""
         self.rounds = dict(book.rounds)
         self.recorded: set[Key] = set()
         self.cancelled: list[Key] = []
@@ -93,11 +97,20 @@ class Pass:
                 return index
         return len(self.trace)
 
-    def agreed(self, kept: Iterable[Key]) -> int:
-        """How much of the trace has to come again when only these results are `kept`: whole rounds."""
+    def agreed(self, kept: Iterable[Key], given_up: Iterable[Key]) -> int:
+        """How much of the trace has to come again when only these results are `kept`: whole rounds.
+
+        With real-time limits also only as far as cancellations are known: nothing else brings them again.
+        """
         kept = set(kept)
         lost = [number for key, number in self.rounds.items() if key not in kept]
-        return self.index_of_round(min(lost)) if lost else len(self.trace)
+        length = self.index_of_round(min(lost)) if lost else len(self.trace)
+        if self.book.book.timed:
+            known = set(given_up)
+            for index, decision in enumerate(self.trace[:length]):
+                if decision[0] == "cancelled" and decision[1] not in known:
+                    return index
+        return length
 
 
 @dataclass
@@ -116,15 +129,17 @@ class RunBook:
     ends: Counter[Key] = field(default_factory=Counter)
     journals: list[list[Memo]] = field(default_factory=list)
     """The journals with which attempts of the handler ended."""
+    armed: set[Key | None] = field(default_factory=set)
+    """Steps that have got a timer or a wait which was not dropped."""
     end: End | None = None
-    loaded: int = 0
-    """The position of the first memo that is its own."""
+    loaded: set[Key] = field(default_factory=set)
+    """Steps that it knew before its first life."""
 
     def load(self, memos: Iterable[Memo]) -> None:
         """The run begins with these memos."""
         for memo in memos:
             self._add(memo)
-            self.loaded = memo.position + 1
+            self.loaded.add((memo.step, memo.index))
 
     def _add(self, memo: Memo) -> None:
         self.journal.append(memo)
@@ -165,10 +180,16 @@ class RunBook:
 
     def committed(self, commit: Commit) -> None:
         """The store has accepted a commit."""
+        self.armed -= {_key(ref) for ref in commit.drop}
         for ref in (*(one.ref for one in commit.timers), *(one.ref for one in commit.waits)):
             key = _key(ref)
-            if key is not None and self.known.get(key):
+            if key is None:
+                continue
+            if self.known.get(key):
                 self.violate("L3", f"{key} gets a timer or a wait, although it is settled: {self.known[key]}")
+            if key in self.armed:
+                self.violate("L2", f"{key} gets a timer or a wait again, although it has one")
+            self.armed.add(key)
         if commit.attempt:
             self.journals.append(list(self.journal))
         if commit.forget:
@@ -207,8 +228,10 @@ def _key(ref: str) -> Key | None:
 class Book(Observer):
     """All runs of one history of lives. Also the observer that hears of results before they are written."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, timed: bool = False) -> None:
         self.random = random
+        self.timed = timed
+        """Whether the handlers have limits in real time, so that not only results decide."""
         self.runs: dict[str, RunBook] = {}
         self.violations: list[Violation] = []
         self.progress = 0

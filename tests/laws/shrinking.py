@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.laws.interpreter import handler_of
 from tests.laws.programs import sound
 from tests.laws.trials import Trial
 
@@ -31,7 +30,7 @@ async def shrink(
                     break
                 left -= 1
                 one = replace(program, root=root)
-                found = await Trial(lambda book, one=one: handler_of(one, book), seed + number).run()  # type: ignore[misc]
+                found = await Trial.of(one, seed + number).run()
                 if found.violations and same(found):
                     program, seed, report, smaller = one, seed + number, found, True
                     break

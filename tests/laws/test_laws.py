@@ -13,14 +13,7 @@ import pytest
 
 from tests.laws import corpus
 from tests.laws.generator import generate
-from tests.laws.interpreter import handler_of
 from tests.laws.trials import Report, Trial
-
-OPEN_SEEDS = frozenset({9003})
-"""Known and not yet mended: a group's child that is cancelled while its run is unwound is left behind (L6)."""
-
-OPEN_HANDLERS = frozenset({"a_real_limit_passes_between_delivery_and_pick_up"})
-"""Known and not yet mended: a real-time limit that cancels between a lone step's delivery and its pick-up (L1)."""
 
 BATCH = 50
 BATCHES = 3
@@ -32,24 +25,21 @@ def check(report: Report, seed: int, text: str) -> None:
         pytest.fail(f"seed {seed}\n{text}\nin the life: {report.history}\n{listed}", pytrace=False)
 
 
-@pytest.mark.parametrize(
-    "handler", [one for one in corpus.HANDLERS if one.name not in OPEN_HANDLERS], ids=lambda one: one.name
-)
+@pytest.mark.parametrize("handler", corpus.HANDLERS, ids=lambda one: one.name)
 async def test_a_handler_of_the_corpus(handler, loop_factory, request):
     if handler.name == "anyio_group" and "eager" in request.node.name:
         pytest.skip("anyio's groups break under eager tasks by themselves")
     seed = 1
-    report = await Trial(handler.make, seed, may=handler.may).run()
+    report = await Trial(handler.make, seed, may=handler.may, timed=handler.timed).run()
     check(report, seed, handler.name)
 
 
-@pytest.mark.campaign  # until the open seeds are mended: run by hand
 @pytest.mark.parametrize("batch", range(BATCHES))
 async def test_generated_handlers(batch, loop_factory, request):
     first = 1000 * len(request.node.name.partition("[")[2]) + batch * BATCH
-    for seed in sorted({*range(first, first + BATCH)} - OPEN_SEEDS):
+    for seed in range(first, first + BATCH):
         program = generate(seed)
-        report = await Trial(lambda book, program=program: handler_of(program, book), seed).run()
+        report = await Trial.of(program, seed).run()
         check(report, seed, program.show())
 
 
@@ -60,9 +50,7 @@ async def test_a_campaign_of_generated_handlers(loop_factory, request, capsys):
     total, broken, began = Report(), [], time.perf_counter()
     for seed in range(first, first + int(os.environ.get("LAWS_HANDLERS", "10000"))):
         program = generate(seed)
-        report = await Trial(
-            lambda book, program=program: handler_of(program, book), seed, burials=True
-        ).run()
+        report = await Trial.of(program, seed).run()
         total.add(report)
         if report.violations:
             broken.append((seed, program, report))

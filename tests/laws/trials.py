@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from durable.ids import Ulids
 from durable.records import Admission, NewEvent, Plan
 from tests.laws import laws
+from tests.laws.interpreter import handler_of
 from tests.laws.lives import Life, World
 from tests.laws.recorder import RESULTS, Book
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from durable.records import Memo
     from durable.runs import Run
     from durable.testing import TestEngine
+    from tests.laws.programs import Program
     from tests.laws.recorder import RunBook, Violation
 
 MOST_PREFIXES = 13
@@ -59,8 +61,8 @@ class Trial:
         seed: What all faults are drawn from.
         may: Whether the handler may have that outcome (L4), where its tree does not tell.
         histories: How many histories full of faults.
-        burials: Whether engines are also taken for dead while they live. For campaigns: about one life in
-            thousands still leaves a task of the handler behind then.
+        timed: Whether the handler has limits in real time that no replay repeats by itself.
+        burials: Whether engines are also taken for dead while they live.
     """
 
     def __init__(
@@ -70,15 +72,22 @@ class Trial:
         *,
         may: Callable[[tuple[str, Any]], bool] | None = None,
         histories: int = 3,
-        burials: bool = False,
+        timed: bool = False,
+        burials: bool = True,
     ) -> None:
         self._make = make
+        self._timed = timed
         self._faults = ("crash", "crash", "refuse", "stop") if burials else ("crash", "crash", "stop")
         self._may = may
         self._random = Random(seed)
         self._histories = histories
         self._writes = 0
         self.report = Report(handlers=1)
+
+    @classmethod
+    def of(cls, program: Program, seed: int) -> Trial:
+        """The trial of a generated handler."""
+        return cls(lambda book: handler_of(program, book), seed, timed=program.timed)
 
     async def run(self) -> Report:
         """All of it, until a law is broken."""
@@ -95,7 +104,7 @@ class Trial:
         return self.report
 
     def _world(self) -> tuple[World, Any]:
-        book = Book(Random(self._random.random()))
+        book = Book(Random(self._random.random()), timed=self._timed)
         function = self._make(book)
         return World(book, Random(self._random.random()), [function]), function
 
@@ -159,7 +168,8 @@ class Trial:
                 continue
             kept = [(memo.step, memo.index) for memo in journal[:length] if memo.state in RESULTS]
             before = len(world.book.violations)
-            laws.compare(book, former, book.passes[0], former.agreed(kept))
+            given_up = [(memo.step, memo.index) for memo in journal[:length] if memo.state not in RESULTS]
+            laws.compare(book, former, book.passes[0], former.agreed(kept, given_up))
             if length == len(journal) and not base.journals:
                 if book.starts:
                     book.violate("L2", f"a replay of the whole journal has called {list(book.starts)}")
@@ -198,7 +208,6 @@ class Trial:
             life.options["max_warm"] = 0
         if random.random() < 0.25:
             life.every_step = True
-            life.options["max_warm"] = 0
         if random.random() < 0.2:
             life.outdate = random.randint(1, max(4, self._writes // 2))
         return life
