@@ -236,9 +236,17 @@ class Stay(Struct, frozen=True):
 
 
 class Park(Struct, frozen=True):
-    """The run waits, and is nobody's. `affinity`: the engine that keeps it warm, and gets it first."""
+    """The run waits, and is nobody's.
+
+    Args:
+        affinity: The engine that keeps it warm, and gets it first.
+        seen: Refs of fired things that the engine knows of and has no use for yet. They stay with the run,
+            and do not queue it now. Without this a run that rests, while its code has not reached a step
+            whose wait is over, would lose the step's result, or be woken for ever.
+    """
 
     affinity: str | None = None
+    seen: tuple[str, ...] = ()
 
 
 class Yield(Struct, frozen=True):

@@ -190,7 +190,9 @@ class Engine(Archive):
 
             for one in signals:
                 loop.add_signal_handler(one, signalled)
-            await stop.wait()
+            ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), service.failed]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            ends[0].cancel()
             # The handlers stay until the engine is left: the second signal comes while it stops.
             self._service = None
             try:
@@ -198,6 +200,7 @@ class Engine(Archive):
             finally:
                 for one in signals:
                     loop.remove_signal_handler(one)
+            service.check()
 
     # ------------------------------------------------------------ checks
 
@@ -215,6 +218,7 @@ class Engine(Archive):
             raise DurableError(
                 f"engine.{what}: the engine belongs to another event loop; from another thread use send_soon"
             )
+        service.check()
         return service
 
     def _outside(self, what: str, instead: str) -> Service:
@@ -296,7 +300,8 @@ class Engine(Archive):
             id: Deduplicates for 24 hours per app and function: the existing run comes back.
 
         Raises:
-            LookupError: Nobody has registered such a function in this store.
+            LookupError: Nobody has registered such a function in this store; or `id` stands for a run that
+                retention has removed since.
         """
         service = self._outside("start", "ctx.step.invoke")
         blueprint = self._known(service, function)

@@ -16,10 +16,9 @@ from durable._core import operations as ops
 from durable._core.expressions import compile_condition, compile_match
 from durable.codec import PLAIN, return_decoder
 from durable.durations import Duration, PointInTime, to_ms, to_point_ms
-from durable.errors import ConfigError, LimitError, StepError
+from durable.errors import ConfigError
 from durable.events import Event
 from durable.functions import Function
-from durable.limits import Limits
 from durable.retries import Backoff, RetryDelays
 
 if TYPE_CHECKING:
@@ -36,14 +35,16 @@ _WAIT_ROOTS = frozenset({"event", "async"})
 class Performer(Protocol):
     """Who performs operations: the session of the run."""
 
-    limits: Limits
-
     async def perform(self, op: ops.Operation) -> Any:
         """Do what `op` says, once, and return what it returned: now, or when it was done before."""
         ...
 
     def watch(self, op: ops.Deadline, expired: Callable[[], None]) -> Callable[[], None]:
-        """Call `expired` when the deadline has passed; what is returned ends the watch."""
+        """Call `expired` when the deadline has passed; what is returned ends the watch.
+
+        Raises:
+            StepError: The deadline is farther away than `Limits.sleep`.
+        """
         ...
 
 
@@ -313,12 +314,6 @@ class Timeout:
         self._expired = False
 
     async def __aenter__(self) -> Timeout:
-        if self._op.duration > self._performer.limits.sleep_ms:
-            raise StepError(
-                f"a limit of {self._op.duration} ms is longer than Limits.sleep",
-                step_id=self._op.step,
-                name=LimitError.__name__,
-            )
         task = asyncio.current_task()
         assert task is not None
         self._task = task

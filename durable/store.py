@@ -275,8 +275,10 @@ class Store(Protocol):
           candidates that nobody decides yet, the first `CANDIDATES_MAX` at once, the next when these are
           decided. (One without a condition has ``b""`` there: what the index says has to be checked, too.)
         - `Park`: the run is nobody's. Its own place and all others are free, places asked for or granted
-          are forgotten. Things that fired and were not dropped queue it again at once, due now; but while
-          a timer with the ref ``""`` is set its handler backs off, and only that timer queues it.
+          are forgotten. Things that fired and were not dropped queue it again at once, due now, except
+          those that `seen` names: they stay with the run, in the history of its next claim and among later
+          news, and do not queue it now. What fires later queues it as ever. But while a timer with the ref
+          ``""`` is set its handler backs off, and only that timer queues it.
         - `Yield`: likewise, and it gets a turn, due now, in any case.
         - `End`: status, output and error are set; its jobs, waits and undropped things are removed; places
           and latches are free; parents, and other waits for it, are told (`Cause.CHILD`, with status and

@@ -241,7 +241,8 @@ class Fired(Struct, frozen=True):
 
     `at` is when. `event` came with `Cause.EVENT`; `status` and `value` (output, or error record) with
     `Cause.CHILD`, where ``None`` or `SKIPPED` means that the child never ran and `value` then names the
-    reason as JSON text; `value` is the data of a signal.
+    reason as JSON text; `value` is the data of a signal. `started` is when the step began (ms), as its
+    timer or wait said; 0 where that is unknown, and for a place.
     """
 
     ref: str
@@ -251,6 +252,7 @@ class Fired(Struct, frozen=True):
     status: RunStatus | None = None
     value: bytes | None = None
     timer: Timer | None = None
+    started: int = 0
 
 
 # ---------------------------------------------------------------- runs and memos

@@ -6,7 +6,6 @@ durable imports no store; a third party's store is found the same way as its own
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, cast
 
 from durable.durations import shown
@@ -14,6 +13,7 @@ from durable.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.metadata import EntryPoint
 
     from durable.store import Store
 
@@ -24,6 +24,8 @@ _GROUP = "durable.stores"
 
 @cache
 def _schemes() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - it costs a tenth of `import durable`
+
     return {one.name: one for one in entry_points(group=_GROUP)}
 
 

@@ -17,7 +17,7 @@ from durable.records import Cause, MemoState, RunStatus
 if TYPE_CHECKING:
     from durable.records import Fired, StoredEvent
 
-__all__ = ["began", "document_of", "event_json", "raised", "settle"]
+__all__ = ["document_of", "event_json", "raised", "settle"]
 
 NULL = b"null"
 
@@ -52,14 +52,6 @@ def _settle_invoke(op: ops.Invoke, fired: Fired) -> tuple[MemoState, bytes]:
     reason = orjson.loads(fired.value or NULL)
     message = f"{op.function!r} did not run: {reason}"
     return MemoState.ERROR, ErrorRecord("InvokeSkipped", message, None, op.step).encode()
-
-
-def began(op: ops.Operation, fired: Fired, known: int) -> int:
-    """When a step began that has waited for `fired` (ms): a time-out tells it, for it came so much later."""
-    timeout = getattr(op, "timeout", None)
-    if fired.cause is Cause.DUE and fired.timer is None and isinstance(timeout, int):
-        return fired.at - timeout
-    return known
 
 
 def document_of(event: StoredEvent) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import orjson
 from durable._core import operations as ops
 from durable._core.admission import event_wait
 from durable.codec import encode
-from durable.errors import EventRejected, LimitError, SerializationError
+from durable.errors import EventRejected, LimitError, SerializationError, StepError
 from durable.failures import ErrorRecord, error_record
 from durable.records import Admission, Effect, MemoState, Signal, Timer, Wait
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from durable._executor.draft import Pending
     from durable._executor.session import Session
 
-__all__ = ["arm", "retry"]
+__all__ = ["arm", "check_deadline", "retry"]
 
 
 def arm(session: Session, pending: Pending) -> None:
@@ -58,6 +58,17 @@ def arm(session: Session, pending: Pending) -> None:
             _send_signal(session, pending, op)
     except (LimitError, EventRejected, SerializationError) as error:
         _fail(session, pending, error_record(error, step_id=op.step))
+
+
+def check_deadline(session: Session, op: ops.Deadline) -> None:
+    """A deadline is no step that fails: the block that it limits must not begin.
+
+    Raises:
+        StepError: It is farther away than `Limits.sleep`.
+    """
+    if op.duration > session.host.limits.sleep_ms:
+        text = f"a limit of {op.duration} ms is longer than Limits.sleep"
+        raise StepError(text, step_id=op.step, name=LimitError.__name__)
 
 
 def retry(session: Session, pending: Pending, verdict: Retry) -> None:
@@ -95,16 +106,20 @@ def _register(session: Session, pending: Pending, wait: Wait) -> None:
 
 
 def _until(session: Session, timeout: int) -> int:
-    if timeout > session.limits.sleep_ms:
-        raise LimitError(f"a time-out of {timeout:,} ms is longer than Limits.sleep ({session.limits.sleep})")
+    if timeout > session.host.limits.sleep_ms:
+        raise LimitError(
+            f"a time-out of {timeout:,} ms is longer than Limits.sleep ({session.host.limits.sleep})"
+        )
     return session.host.clock.now_ms() + timeout
 
 
 def _sleep(session: Session, pending: Pending, op: ops.Sleep) -> None:
     now = session.host.clock.now_ms()
     due = now + op.duration if op.duration is not None else (op.until or 0)
-    if due - now > session.limits.sleep_ms:
-        raise LimitError(f"a sleep of {due - now:,} ms is longer than Limits.sleep ({session.limits.sleep})")
+    if due - now > session.host.limits.sleep_ms:
+        raise LimitError(
+            f"a sleep of {due - now:,} ms is longer than Limits.sleep ({session.host.limits.sleep})"
+        )
     if due <= now:
         session.remember_now(pending, MemoState.VALUE, b"null")
         return

@@ -69,6 +69,8 @@ async def _in_thread(op: Call, threads: CapacityLimiter) -> Any:
     result = await to_thread.run_sync(work, limiter=threads, abandon_on_cancel=True)
     left = None if op.timeout is None else op.timeout / 1000 - (loop.time() - before)
     if left is not None and left <= 0:
+        if inspect.iscoroutine(result):
+            result.close()  # it will not be awaited
         raise TimeoutError(f"the attempt took longer than {op.timeout} ms")
     if inspect.isawaitable(result):
         async with asyncio.timeout(left):

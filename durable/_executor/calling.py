@@ -119,7 +119,7 @@ async def _attempt(session: Session, pending: Pending) -> tuple[bytes, Any]:
             await session.host.loop.create_future()  # what came out is dropped: until it is let go of
     if attempt.nested is not None and session.failure is not None:
         raise session.failure
-    return store_form(op, value, session.limits)
+    return store_form(op, value, session.host.limits)
 
 
 def _failed(session: Session, pending: Pending, error: BaseException) -> bool:

@@ -31,6 +31,10 @@ _log = logging.getLogger("durable.chores")
 _SWEEP_EVERY_MS = 3600 * 1000
 
 _MOST_MISSED = 1000
+
+_LATE_MS = 1000
+"""A tick that comes later than this, when the next one has come too, was missed."""
+
 _RETRY_SECONDS = 1.0
 
 
@@ -48,9 +52,19 @@ class Tick:
         self.due: int | None = None
 
     def aim(self, after: int) -> None:
-        """Choose the first tick after that time."""
+        """Choose the first tick after that time. Ticks keep their order, however jitter puts them off."""
         self.tick = self.schedule.next_after(after)
-        self.due = None if self.tick is None else self.tick + self.schedule.jitter_of(self.tick, self.cursor)
+        self.due = None if self.tick is None else max(self._moment(self.tick), self.due or 0)
+
+    def reached(self, after: int, now: int) -> int | None:
+        """The last tick after that time whose moment has come by `now`."""
+        found = self.schedule.latest(after, now)
+        while found is not None and self._moment(found) > now:
+            found = self.schedule.latest(after, found - 1)
+        return found
+
+    def _moment(self, tick: int) -> int:
+        return tick + self.schedule.jitter_of(tick, self.cursor)
 
 
 class Chores:
@@ -123,13 +137,20 @@ class Chores:
         for blueprint, trigger in found:
             tick = Tick(blueprint, trigger, Schedule(trigger))
             last = cursors.get(tick.cursor)
-            if last is not None:
-                for missed in self._missed(tick, last, now):
-                    await self._admit(tick, missed)
-            else:
+            if last is None:
                 await self._admit(tick, now, start=False)
-            tick.aim(now)
+                tick.aim(now)
+            else:
+                await self._catch_up(tick, last, now)
             self._ticks.append(tick)
+
+    async def _catch_up(self, tick: Tick, last: int, now: int) -> None:
+        """Nothing ran after the tick `last`: what was missed is handled as the trigger says."""
+        reached = tick.reached(last, now)
+        if reached is not None:
+            for missed in self._missed(tick, last, reached):
+                await self._admit(tick, missed)
+        tick.aim(last if reached is None else reached)
 
     def _missed(self, tick: Tick, last: int, now: int) -> list[int]:
         """The ticks in (last, now] that are still to run."""
@@ -154,13 +175,11 @@ class Chores:
         for tick in self._ticks:
             if tick.due is None or tick.tick is None or tick.due > now:
                 continue
-            if tick.schedule.latest(tick.tick, now) is None:
-                await self._admit(tick, tick.tick)
-                tick.aim(tick.tick)
+            if tick.due + _LATE_MS < now and tick.reached(tick.tick, now) is not None:  # the machine slept
+                await self._catch_up(tick, tick.tick - 1, now)
                 continue
-            for missed in self._missed(tick, tick.tick - 1, now):  # the machine slept
-                await self._admit(tick, missed)
-            tick.aim(now)
+            await self._admit(tick, tick.tick)
+            tick.aim(tick.tick)
 
     async def _admit(self, tick: Tick, at: int, *, start: bool = True) -> None:
         """Start the run of one tick, once on all engines; or only move the cursor there."""

@@ -49,7 +49,7 @@ def _after_children(session: Session, then: Callable[[Session, Any], None], abou
     for task in children:
         task.cancel()
     # Not in the handler's own task: a cancellation may still be on its way to that.
-    return _spawn(session, _end_children(session, children, then, about))
+    return session.host.keep(_end_children(session, children, then, about))
 
 
 def _complete(session: Session, output: Any) -> None:
@@ -60,7 +60,7 @@ def _complete(session: Session, output: Any) -> None:
         data = b"null" if output is None else encode(output, what=what)
     except SerializationError as error:
         return _end(session, End(RunStatus.FAILED, error=error_record(error).encode()))
-    most = session.limits.step_bytes
+    most = session.host.limits.step_bytes
     if len(data) > most:
         large = LimitError(f"{what} has {len(data):,} bytes; Limits.step_bytes allows {most:,}")
         return _end(session, End(RunStatus.FAILED, error=error_record(large).encode()))
@@ -119,7 +119,7 @@ def _announce(session: Session, end: End) -> None:
 def abort(session: Session, error: BaseException) -> None:
     """Fail the run from outside of its handler."""
     session.tasks.unwinding = session.rounds.stopped = True
-    _spawn(session, _abort(session, error))
+    session.host.keep(_abort(session, error))
 
 
 async def _abort(session: Session, error: BaseException) -> None:
@@ -130,7 +130,7 @@ async def _abort(session: Session, error: BaseException) -> None:
 def let_go(session: Session) -> None:
     """Unwind the handler; announce a cancelled run, hand any other back."""
     session.tasks.unwinding = True
-    _spawn(session, _let_go(session))
+    session.host.keep(_let_go(session))
 
 
 async def _let_go(session: Session) -> None:
@@ -151,17 +151,13 @@ def announce_cancelled(session: Session) -> None:
 def crash(session: Session, error: BaseException) -> None:
     """The engine has failed on this run: its handler's attempt fails."""
     session.tasks.unwinding = True
-    _spawn(session, _crash(session, error))
+    session.host.keep(_crash(session, error))
 
 
 async def _crash(session: Session, error: BaseException) -> None:
     await unwind(session)
     session.outbox.draft = Draft()
     _fail(session, error)
-
-
-def _spawn(session: Session, work: Any) -> None:
-    session.keeper = asyncio.Task(work, loop=session.host.loop)
 
 
 # ---------------------------------------------------------------- unwinding
@@ -198,16 +194,21 @@ async def _unwind(session: Session) -> None:
 
 
 async def _let_end(session: Session, tasks: set[asyncio.Future[Any]]) -> set[asyncio.Future[Any]]:
-    """Wait for cancelled tasks, and then for those that they have made and left; what has not ended in time."""
+    """Wait for cancelled tasks, and for those that they have made and left; what has not ended in time.
+
+    After a second, those that go on (a ``finally`` that waits for something) are cancelled once more.
+    """
     until = session.host.loop.time() + _UNWIND_SECONDS
+    reminded = False
     while tasks:
         left = until - session.host.loop.time()
-        if left <= 0:
-            break
-        _, late = await asyncio.wait(tasks, timeout=left)
-        if late:
+        _, late = await asyncio.wait(tasks, timeout=max(0.0, left))
+        if late and reminded:
             return late
-        tasks = {one for one in session.tasks.alive if not one.done()}
+        if late:
+            reminded = True
+            until += _UNWIND_SECONDS
+        tasks = late or {one for one in session.tasks.alive if not one.done()}
         for task in tasks:
             task.cancel()
     return tasks

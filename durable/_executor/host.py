@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Coroutine
     from random import Random
 
     from durable._core.operations import Call
@@ -41,6 +42,10 @@ class Host(Protocol):
 
     def revived(self, session: Session) -> None:
         """A parked run goes on by itself: a cancelled await, say."""
+        ...
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Execute this beside everything else, to its end."""
         ...
 
     async def call(self, op: Call, attempt: Attempt) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from durable._executor.draft import Draft
@@ -31,7 +32,7 @@ class Outbox:
         self._loop = loop
         self._sealed = 0
         self._landed = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def in_flight(self) -> bool:
@@ -57,15 +58,18 @@ class Outbox:
         draft.extend(self.draft)
         self.draft = draft
         # What was spread over two commits is in one now, and so is what others wait for.
-        self._waiting = deque((min(number, self._sealed + 1), future) for number, future in self._waiting)
+        self._waiting = [(min(number, self._sealed + 1), future) for number, future in self._waiting]
 
     def landed(self) -> None:
         """The oldest commit under way is durable."""
         self._landed += 1
-        while self._waiting and self._waiting[0][0] <= self._landed:
-            future = self._waiting.popleft()[1]
+        if not self._waiting:
+            return
+        told = bisect_right(self._waiting, self._landed, key=itemgetter(0))
+        for _, future in self._waiting[:told]:
             if not future.done():
                 future.set_result(None)
+        del self._waiting[:told]
 
     async def barrier(self) -> None:
         """Return when everything that was handed over until now is durable."""

@@ -73,7 +73,7 @@ def check_steps(session: Session) -> None:
     Raises:
         LimitError: There are `Limits.steps` already.
     """
-    most = session.limits.steps
+    most = session.host.limits.steps
     under_way = session.rounds.awaiting
     if session.journal.steps + len(under_way) < most:
         return
@@ -85,7 +85,7 @@ def check_steps(session: Session) -> None:
 
 def check_size(session: Session) -> None:
     """Take note of a run that has grown too large."""
-    if session.failure is None and session.size > session.limits.run_bytes:
+    if session.failure is None and session.size > session.host.limits.run_bytes:
         session.failure = LimitError(
-            f"the run has {session.size:,} bytes; Limits.run_bytes allows {session.limits.run_bytes:,}"
+            f"the run has {session.size:,} bytes; Limits.run_bytes allows {session.host.limits.run_bytes:,}"
         )

@@ -19,7 +19,7 @@ from durable._executor.chores import Chores
 from durable._executor.driver import TaskFactory
 from durable._executor.intake import Intake
 from durable._executor.worker import Worker
-from durable.errors import DurableWarning, StoreError
+from durable.errors import DurableError, DurableWarning, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -80,6 +80,8 @@ class Service:
         self.tasks: list[asyncio.Task[None]] = []
         self.open = False
         self.hurried = False
+        self.failed: asyncio.Future[BaseException] = self.loop.create_future()
+        """Resolves with what has stopped the engine's own work, if anything ever does."""
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._recent: dict[str, RunRecord] = {}
         self._pulsed: asyncio.Future[None] | None = None
@@ -139,8 +141,33 @@ class Service:
         self.tasks.append(task)
 
     def _ended_early(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            _log.critical("the engine has failed: leave it and enter it again", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is None or self.failed.done():
+            return
+        _log.critical("the engine has failed: leave it and enter it again", exc_info=error)
+        self.failed.set_result(error)
+        self.intake.close()
+        for watcher in [one for watchers in self._watchers.values() for one in watchers]:
+            if not watcher.done():
+                watcher.set_exception(self._failure())
+        self.pulse()
+
+    def check(self) -> None:
+        """Nobody is to wait for an engine whose own work has stopped.
+
+        Raises:
+            DurableError: It has; from what stopped it.
+        """
+        if self.failed.done():
+            raise self._failure()
+
+    def _failure(self) -> DurableError:
+        cause = self.failed.result()
+        error = DurableError(
+            f"the engine has failed ({type(cause).__name__}: {cause}): leave it and enter it again"
+        )
+        error.__cause__ = cause
+        return error
 
     async def _register(self) -> None:
         options = self.options
@@ -184,7 +211,7 @@ class Service:
                 self.worker.hurry()
                 await self._emptied(_HURRIED_MS)
             await self.worker.close()
-            while not (self.worker.committer.at_rest and self.intake.at_rest):
+            while not (self.failed.done() or (self.worker.committer.at_rest and self.intake.at_rest)):
                 await asyncio.wait([self.next_pulse()], timeout=0.01)
         finally:
             await self._cancel_tasks()
@@ -208,7 +235,7 @@ class Service:
         until = self.loop.time() + timeout_ms / 1000
         while not self.worker.empty:
             left = until - self.loop.time()
-            if left <= 0 or (self.hurried and timeout_ms > _HURRIED_MS):
+            if left <= 0 or self.failed.done() or (self.hurried and timeout_ms > _HURRIED_MS):
                 return False
             await asyncio.wait([self.next_pulse()], timeout=min(left, 0.5))
         return True

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from durable._core import operations as ops
 from durable._core.journal import Entry, Journal, Key
-from durable._core.settling import began, settle
+from durable._core.settling import settle
 from durable._executor import arming, calling, ending, results
 from durable._executor.draft import Pending, Phase, reference
 from durable._executor.driver import RunTasks, owner, rooted
@@ -53,7 +53,6 @@ class Session:
         self.history = history
         self.run_id = history.run.id
         self.gen = history.run.gen
-        self.limits = host.limits
         self.attempt = history.run.attempt
         self.journal = Journal(history.memos)
         self.fired: dict[str, Fired] = {one.ref: one for one in history.fired}
@@ -61,7 +60,6 @@ class Session:
         self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
         self._began = {one.ref: one.started for one in history.timers if one.started}
         self._began |= {one.ref: one.started for one in history.waits if one.started}
-        self._began |= {one.ref: one.timer.started for one in history.fired if one.timer is not None}
         self.waiting: dict[str, Pending] = {}
         self.rounds = Rounds(
             host.loop,
@@ -87,7 +85,6 @@ class Session:
         self.cancelled = history.run.status is RunStatus.CANCELLED
         self.failure: Exception | None = None
         self.end: Then | None = None
-        self.keeper: asyncio.Task[None] | None = None
 
     @property
     def unwinding(self) -> bool:
@@ -195,6 +192,9 @@ class Session:
         assert future is not None
         pending.started = pending.started or self.host.clock.now_ms()
         pending.variables = copy_context()
+        if self.tasks.abandoned and pending.op.kind in _ARMED_KINDS:  # the end waits for nothing
+            self.withdraw(pending)
+            raise asyncio.CancelledError
         self.rounds.take_up(pending)
         try:
             await future
@@ -215,6 +215,7 @@ class Session:
 
     def watch(self, op: ops.Deadline, expired: Callable[[], None]) -> Callable[[], None]:
         """A deadline: awaited beside the steps inside its block, delivered by a call of `expired`."""
+        arming.check_deadline(self, op)
         key, entry, _ = self._meet(op)
         pending = Pending(op, key, entry, None, lone=False)
         pending.started = self.host.clock.now_ms()
@@ -289,7 +290,7 @@ class Session:
         pending.started = self._began.get(pending.ref, pending.started)
         fired = self.fired.pop(pending.ref, None)
         if fired is not None:
-            pending.started = began(pending.op, fired, pending.started)
+            pending.started = fired.started or pending.started
             self._settle(pending, fired)
         elif pending.ref in self.armed:
             self.wait(pending)
@@ -381,12 +382,9 @@ class Session:
         if self.halted:
             self.let_go()
             return
-        self.draft.drop.extend(
-            self.fired
-        )  # of steps that the code did not meet: or it would be woken for ever
-        self.fired.clear()
         self._resting = True
-        self.draft.then = Park(self.host.engine_id)
+        # What is fired belongs to steps that the code has not met: it is kept for them, and wakes nobody.
+        self.draft.then = Park(self.host.engine_id, tuple(self.fired))
         self.host.committer.add(self)
 
     def may_rest(self, gen: int) -> bool:

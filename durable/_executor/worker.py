@@ -35,7 +35,7 @@ from durable.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
     from random import Random
 
     from anyio import CapacityLimiter
@@ -224,9 +224,10 @@ class Worker:
     def _consider(self, answers: Iterable[Any]) -> None:
         candidates = [one for answer in answers for one in getattr(answer, "candidates", ())]
         if candidates:
-            self._keep(self._judge(candidates))
+            self.keep(self._judge(candidates))
 
-    def _keep(self, work: Any) -> None:
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """See `host.Host`."""
         task: asyncio.Task[None] = asyncio.Task(work, loop=self.loop)
         self._keepers.add(task)
         task.add_done_callback(self._kept)
@@ -256,14 +257,14 @@ class Worker:
         if run.status is RunStatus.CANCELLED:
             if session is not None:
                 self._forget(session)
-                self._keep(ending.unwind(session))
+                self.keep(ending.unwind(session))
             self._announce(claim)
         elif session is not None and not session.unwinding and session.end is None:
             self.warm.take(run.id)
             self.observers.run_resumed(run.id, run.function)
             session.resume(claim.history)
         elif claim.warm:
-            self._keep(self._reload(claim))
+            self.keep(self._reload(claim))
         else:
             self._begin(claim)
 
@@ -401,7 +402,7 @@ class Worker:
     def _lose(self, session: Session) -> None:
         session.lost = True
         self._forget(session)
-        self._keep(ending.unwind(session))
+        self.keep(ending.unwind(session))
 
     # ------------------------------------------------------------ eviction
 
@@ -412,7 +413,7 @@ class Worker:
     def _evict(self, session: Session) -> None:
         self.sessions.pop(session.run_id, None)
         self.observers.run_evicted(session.run_id, session.history.run.function)
-        self._keep(ending.unwind(session))
+        self.keep(ending.unwind(session))
 
     # ------------------------------------------------------------ stopping
 

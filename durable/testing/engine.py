@@ -98,6 +98,7 @@ class TestEngine(Engine):
         service = self._open("until_idle")
         calm = 0
         while calm < 3:
+            service.check()
             if service.at_rest:
                 calm += 1
                 await asyncio.sleep(0)

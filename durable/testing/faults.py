@@ -203,8 +203,6 @@ async def _take_apart(service: Service) -> None:
     worker.alarm.stop()
     while worker.sessions:  # an answer that was under way may begin one more
         _, session = worker.sessions.popitem()
-        if session.keeper is not None:
-            session.keeper.cancel()
         session.end = session.end or ending.GIVEN_UP
         await ending.unwind(session)
         await asyncio.sleep(0)

@@ -420,3 +420,48 @@ async def test_max_threads_bounds_the_plain_functions_that_run_at_once(store):
         await t.until_idle()
     assert len(most) == 10
     assert max(most) <= 2
+
+
+# ---------------------------------------------------------------- an engine whose own work has stopped
+
+
+class Broken:
+    """A store with a fault of its own: not a `StoreError`, after which the engine goes on, but a bug."""
+
+    def __init__(self, inner, door):
+        self._inner = inner
+        self._door = door
+        self.broken = False
+
+    def __getattr__(self, name):
+        found = getattr(self._inner, name)
+        if name != self._door:
+            return found
+
+        async def call(*args):
+            if self.broken:
+                raise RuntimeError("a bug in the store")
+            return await found(*args)
+
+        return call
+
+
+@pytest.mark.parametrize("door", ["claim", "commit"])
+async def test_nobody_waits_for_an_engine_whose_own_work_has_stopped(store, door, caplog):
+    broken = Broken(store, door)
+    async with TestEngine([quick, sleeping], store=broken) as t:
+        run = await t.start(sleeping)
+        await t.until_idle()
+        waiting = asyncio.create_task(durable.Engine._result(t, run, None))  # without moving the clock
+        broken.broken = True
+        with pytest.raises(durable.DurableError, match=r"has failed .*a bug in the store"):
+            await t.advance("1h")
+        with pytest.raises(durable.DurableError, match="leave it and enter it again"):
+            await waiting
+        with pytest.raises(durable.DurableError, match="leave it and enter it again") as caught:
+            await t.send(durable.Event("e"))
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert "the engine has failed" in caplog.text
+        broken.broken = False
+    async with TestEngine([sleeping], store=store, start="2030-01-02T00:00:00Z") as t:
+        assert await (await t.get_run(run.id)).result() == "awake"

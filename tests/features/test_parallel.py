@@ -548,7 +548,7 @@ async def test_a_run_that_waits_for_what_it_gave_up_executes_and_says_so_once(st
         await t.until_idle()  # asleep, and out of memory
         passed.clear()
         ending = asyncio.create_task(run.result())
-        while not caplog.messages:
+        while not caplog.messages:  # noqa: ASYNC110 - a test polls
             await asyncio.sleep(0)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -557,3 +557,76 @@ async def test_a_run_that_waits_for_what_it_gave_up_executes_and_says_so_once(st
         assert not ending.done()  # it counts as executing
         passed.set()
         assert await ending == "gone on"
+
+
+async def test_a_wait_in_a_finally_ends_at_once_when_the_handler_has_ended(store):
+    """Its remaining tasks are cancelled; they may still do something, but the end waits for nothing."""
+    done = []
+
+    async def tidying(ctx):
+        try:
+            await ctx.step.sleep("nap", "1d")
+        finally:
+            await ctx.step.run("tidy", asyncio.sleep, 0)
+            done.append("tidied")
+            await ctx.step.sleep("never", "30d")
+
+    @durable.function("f")
+    async def f(ctx):
+        task = asyncio.create_task(tidying(ctx))
+        await ctx.step.run("a", asyncio.sleep, 0)
+        return task is not None
+
+    async with TestEngine([f], store=store) as t:
+        began = t.now
+        run = await t.start(f)
+        assert await run.result() is True
+        assert done == ["tidied"]
+        assert t.now == began
+        assert {one.id: one.status for one in await run.steps()} == {
+            "a": "completed",
+            "nap": "withdrawn",
+            "tidy": "completed",
+            "never": "withdrawn",
+        }
+
+
+# ---------------------------------------------------------------- what has come before its step is reached
+
+
+@pytest.mark.parametrize("most", [0, 10])
+async def test_what_came_for_a_step_that_is_not_reached_yet_is_kept(store, most):
+    """A replay may rest before it has reached a step again, held up by something that is no step."""
+    started = []
+    gate = asyncio.Event()
+    gate.set()
+
+    @durable.function("child")
+    async def child(ctx):
+        started.append(ctx.run_id)
+        return "of the child"
+
+    @durable.function("f")
+    async def f(ctx):
+        nap = asyncio.create_task(ctx.step.sleep("nap", "1d"))
+        await gate.wait()  # no step: it may take longer in a replay
+        found = [
+            await ctx.step.wait_for_event("paid", event="paid", timeout="30d"),
+            await ctx.step.invoke("child", function=child),
+        ]
+        await nap
+        return [found[0].data["by"], found[1]]
+
+    async with TestEngine([f, child], store=store) as t:
+        run = await t.start(f)
+        await t.until_idle()
+        gate.clear()
+    async with TestEngine([f, child], store=store, max_warm=most) as t:
+        run = await t.get_run(run.id)
+        await t.send(durable.Event("paid", {"by": "card"}))
+        await t.until_idle()  # replayed, and at rest beside the sleep: not woken for ever
+        assert (await run.refresh()).status == "waiting"
+        gate.set()
+        await t.advance("1d")
+        assert await run.result() == ["card", "of the child"]
+    assert len(started) == 1

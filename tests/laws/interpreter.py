@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import durable
@@ -31,6 +31,8 @@ class Boom(Exception):
 
 def said(error: BaseException) -> str:
     """An exception as text, without what differs from pass to pass."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
     if isinstance(error, BaseExceptionGroup):
         return f"group({', '.join(sorted(said(one) for one in error.exceptions))})"
     if isinstance(error, StepError):
@@ -227,14 +229,20 @@ CHILDREN = (child, broken)
 
 
 class _Group(asyncio.TaskGroup):
-    """Before Python 3.13 a group that fails leaves its task counted as cancelled: limits around it break."""
+    """Before Python 3.13 a group that fails leaves its task counted as cancelled: limits around it break.
 
-    async def __aexit__(self, kind: object, error: Any, trace: object) -> None:
+    With eager tasks it even leaves a cancellation that arrives at the next await.
+    """
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: object) -> None:
         try:
             await super().__aexit__(kind, error, trace)
         finally:
             if sys.version_info < (3, 13) and kind is None and self._parent_cancel_requested:
                 self._parent_task.uncancel()
+                if self._parent_task._must_cancel:
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0)
 
 
 class Interpreter:

@@ -215,8 +215,6 @@ class World:
     def check_garbage(self) -> None:
         """What was never retrieved says so when it is collected."""
         gc.collect()
-        if not gc.get_freeze_count():
-            gc.freeze()  # what a process has from the start need not be looked at each time
         for text in self.noise.take("refuse"):
             self.violate("L6", f"logged at the end: {text}")
 

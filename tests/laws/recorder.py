@@ -63,9 +63,7 @@ class Pass:
         self.counts: Counter[str] = Counter()
         self.given = frozenset(book.rounds)
         """Steps whose results were committed when it began."""
-        self.given_up = frozenset(
-            key for key, states in book.known.items() if states - set(RESULTS)
-        )
+        self.given_up = frozenset(key for key, states in book.known.items() if states - set(RESULTS))
         """Steps whose withdrawals were."""
         self.rounds = dict(book.rounds)
         self.recorded: set[Key] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from dataclasses import dataclass, field
 from random import Random
@@ -91,6 +92,7 @@ class Trial:
 
     async def run(self) -> Report:
         """All of it, until a law is broken."""
+        gc.freeze()  # what was there before need not be searched for garbage of this trial
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", "function .* is used by parallel branches at once")

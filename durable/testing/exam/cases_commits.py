@@ -165,6 +165,26 @@ async def parking_with_something_undropped_queues_again(harness: Harness) -> Non
         assert await stage.claimed() == []
 
 
+async def what_is_seen_does_not_queue_a_parked_run(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        await stage.running("r1")
+        await stage.commit("r1", timers=(Timer("t", stage.now), Timer("u", stage.now + 5)))
+        await stage.claim(limit=0)
+        await stage.commit("r1", then=Park(seen=("t", "unknown")))
+        assert await stage.status("r1") == "waiting"
+        assert await stage.claimed() == []
+        stage.now += 5
+        (claim,) = (await stage.claim()).deliveries
+        assert isinstance(claim, Claim), "what fires later queues it"
+        assert [fired.ref for fired in claim.history.fired] == ["t", "u"]
+        await stage.commit("r1", then=Park(seen=("t",)))
+        assert await stage.claimed() == ["r1"], "u was not seen"
+        await stage.commit("r1", timers=(Timer("v", stage.now),))
+        assert await stage.news() == [("r1", ["t", "u", "v"])]
+        await stage.commit("r1", then=Park(seen=("v", "u", "t")))
+        assert await stage.status("r1") == "waiting"
+
+
 async def a_yielded_run_goes_to_the_end_of_the_queue(harness: Harness) -> None:
     async with staged(harness) as stage:
         await stage.running("r1")
@@ -374,6 +394,7 @@ CASES = (
     what_is_dropped_does_not_fire,
     a_timer_of_the_same_name_replaces,
     parking_with_something_undropped_queues_again,
+    what_is_seen_does_not_queue_a_parked_run,
     a_yielded_run_goes_to_the_end_of_the_queue,
     a_signal_tells_its_sender_whether_it_was_taken,
     an_old_registry_refuses_the_whole_commit,

@@ -11,12 +11,15 @@ from durable.records import (
     Claim,
     Commit,
     Effect,
+    End,
     Hit,
+    RunStatus,
+    Timer,
     Verdict,
     Wait,
 )
 from durable.store import CANDIDATES_MAX
-from durable.testing.exam.stage import F, as_new, event, plan, staged
+from durable.testing.exam.stage import F, G, as_new, event, plan, staged
 
 if TYPE_CHECKING:
     from durable.records import Candidate
@@ -93,6 +96,34 @@ async def a_cancelling_wait_ends_in_silence(harness: Harness) -> None:
         assert await stage.news() == []
         await stage.send(name="stop")
         assert await stage.status("r1") == "running"
+
+
+async def what_is_over_tells_when_its_step_began(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        for run, function in (("r1", F), ("c1", G), ("c2", G)):
+            await stage.running(run, function)
+        await stage.commit("c1", then=End(RunStatus.COMPLETED))
+        waits = (
+            Wait("event", event="paid", started=1),
+            Wait("signal", signal="go", started=2),
+            Wait("conflict", signal="go", started=3),
+            Wait("replaced", signal="stop", started=4),
+            Wait("replaces", signal="stop", replace=True, started=5),
+            Wait("over", child="c1", started=6),
+            Wait("child", child="c2", started=7),
+            Wait("time-out", event="never", until=stage.now + 5, started=8),
+            Wait("unknown", event="paid"),
+        )
+        await stage.commit("r1", waits=waits, timers=(Timer("timer", stage.now + 5, started=9),))
+        await stage.send(name="paid")
+        await stage.signal("go")
+        await stage.commit("c2", then=End(RunStatus.COMPLETED))
+        stage.now += 5
+        await stage.claim(limit=0)
+        began = {wait.ref: wait.started for wait in waits if wait.ref != "replaces"} | {"timer": 9}
+        fired = await stage.fired("r1")
+        assert {item.ref: item.started for item in fired} == began
+        assert [item.timer.started for item in fired if item.timer is not None] == [9]
 
 
 # ---------------------------------------------------------------- candidates
@@ -321,6 +352,7 @@ CASES = (
     an_index_finds_those_who_need_the_value,
     a_wait_after_one_that_timed_out,
     a_cancelling_wait_ends_in_silence,
+    what_is_over_tells_when_its_step_began,
     what_was_evaluated_is_a_hit_or_nothing,
     a_wait_of_the_same_moment_is_not_lost,
     a_verdict_decides,

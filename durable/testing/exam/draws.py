@@ -105,6 +105,10 @@ class Draws:
         """A time not far from now, seldom in the past; often the same one."""
         return self.now + self.one((-50, 0, 0, 10, 100, 100, 500, 2_000))
 
+    def began(self) -> int:
+        """When a step began that waits from now on."""
+        return self.now - self.one((0, 7, 700))
+
     # ------------------------------------------------------------ registrations
 
     def registration(self, function: str) -> Registration:
@@ -214,15 +218,15 @@ class Draws:
         )
 
     def timer(self) -> Timer:
-        """A sleep, a retry, or a deadline."""
+        """A sleep, a retry, a deadline, or the back-off of a handler."""
         return Timer(
-            ref=self.new_ref(),
+            ref="" if self.chance(6) else self.new_ref(),
             due=self.soon(),
             effect=Effect.CANCEL if self.chance(self.perilous // 12) else Effect.RESUME,
             attempt=self.rng.randrange(3),
             error=self.one((None, b'{"name":"E"}')),
             kind=self.one((None, *tuple(StepKind))),
-            started=self.now,
+            started=self.began(),
         )
 
     def wait(self, effect: Effect = Effect.RESUME, *, seqs: Sequence[int] = ()) -> Wait:
@@ -235,7 +239,7 @@ class Draws:
                 replace=self.chance(50),
                 until=until,
                 kind=StepKind.SIGNAL,
-                started=self.now,
+                started=self.began(),
             )
         key = self.one(("", "", *KEYS))
         return Wait(
@@ -251,4 +255,5 @@ class Draws:
             until=until,
             effect=effect,
             kind=StepKind.WAIT,
+            started=self.began(),
         )

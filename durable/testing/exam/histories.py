@@ -15,7 +15,6 @@ from durable.records import (
     Admission,
     Commit,
     Cutoffs,
-    Effect,
     End,
     EventQuery,
     Hit,
@@ -267,7 +266,7 @@ class Author:
             ask=tuple(draws.new_ref() for _ in range(draws.one((0, 0, 0, 1, 2)))),
             free=draws.one((0, 0, 0, 1, 2)),
             admit=tuple(admit),
-            then=self._then(engine),
+            then=self._then(run, engine),
         )
 
     def _dropped(self, run: Run) -> tuple[str, ...]:
@@ -283,18 +282,28 @@ class Author:
         ref, child = draws.new_ref(), draws.new_run()
         waited = draws.one([r.id for r in self._runs()]) if draws.chance(15) else child
         until = draws.soon() if draws.chance(40) else None
-        waits.append(Wait(ref, child=waited, until=until, effect=Effect.RESUME, kind=StepKind.INVOKE))
+        waits.append(Wait(ref, child=waited, until=until, kind=StepKind.INVOKE, started=draws.began()))
         plan = draws.plan(run=child, parent=Parent(run.id, ref))
         return Admission(event=draws.event(), plans=(plan,), registry=CURRENT)
 
-    def _then(self, engine: str) -> Then:
+    def _seen(self, run: Run) -> tuple[str, ...]:
+        """Nothing, all that has fired, or some of it, with things that may fire in this very commit."""
+        draws = self.draws
+        kind = draws.rng.randrange(100)
+        if kind < 40:
+            return ()
+        if kind < 70:
+            return tuple(run.fired)
+        return tuple(draws.some([*run.fired, *run.waits, *run.timers], 4))
+
+    def _then(self, run: Run, engine: str) -> Then:
         draws = self.draws
         kind = draws.rng.randrange(100)
         warm = engine if draws.chance(50) else None
         if kind < 38:
             return STAY
         if kind < 65:
-            return Park(warm)
+            return Park(warm, self._seen(run))
         if kind < 73:
             return Yield(warm)
         if kind < 90:

@@ -95,10 +95,25 @@ class Model:
         world = self.world
         offered = {job.pool for job in world.queued() if self._gates(job) & world.offered}
         fresh = [job for job in world.queued() if job.number not in self._before]
-        must = {job.pool for job in fresh if model_gates.ready(world, job)} - self._pending
+        news = [job for job in fresh if model_gates.ready(world, job) and not self._is_behind(job)]
+        must = {job.pool for job in news} - self._pending
         self.bounds = Bounds(may_wake=may | must | world.queued_pools | offered)
         self._pending |= self.bounds.may_wake
         return frozenset(must)
+
+    def _is_behind(self, job: Job) -> bool:
+        """Whether another goes before it at the same gates that was ready before this call: it finds both.
+
+        When time alone opened their gate, `next_due` has told of that one, and a store need not look.
+        """
+        asked = model_gates.asks(self.world, job)
+        return any(
+            other.number in self._before
+            and other.pool == job.pool
+            and other.rank < job.rank
+            and model_gates.asks(self.world, other) == asked
+            for other in self.world.queued()
+        )
 
     # ------------------------------------------------------------ life
 

@@ -51,7 +51,7 @@ def _ring(world: World, run: Run, opened: OpenTimer) -> None:
     if timer.effect is Effect.CANCEL:
         cancel(world, run, timer.ref)
     else:
-        fire(world, run, Fired(timer.ref, Cause.DUE, timer.due, timer=timer))
+        fire(world, run, Fired(timer.ref, Cause.DUE, timer.due, timer=timer, started=timer.started))
 
 
 def _time_out(world: World, opened: OpenWait) -> None:

@@ -121,9 +121,9 @@ def _give_back(world: World, run: Run, commit: Commit) -> None:
 
 def _go(world: World, run: Run, commit: Commit) -> None:
     match commit.then:
-        case Park(affinity):
+        case Park(affinity, seen):
             let_go(world, run, affinity)
-            if run.fired and not backs_off(run):
+            if any(ref not in seen for ref in run.fired) and not backs_off(run):
                 queue_turn(world, run, world.now)
         case Yield(affinity):
             let_go(world, run, affinity)

@@ -10,7 +10,7 @@ from durable.testing.exam.model_gates import asks
 from durable.testing.exam.model_state import Job
 
 if TYPE_CHECKING:
-    from durable.records import End, Parent
+    from durable.records import End, Parent, Wait
     from durable.testing.exam.model_state import Run, World
 
 __all__ = [
@@ -99,14 +99,15 @@ def reason_json(reason: str) -> bytes:
     return f'"{reason}"'.encode()
 
 
-def child_ended(world: World, ref: str, child: Run) -> Fired:
-    """What a wait for this child receives."""
+def child_ended(world: World, wait: Wait, child: Run) -> Fired:
+    """What this wait receives of its child."""
     values = {
         RunStatus.COMPLETED: child.output,
         RunStatus.FAILED: child.error,
         RunStatus.SKIPPED: reason_json(child.reason or ""),
     }
-    return Fired(ref, Cause.CHILD, world.now, status=child.status, value=values.get(child.status))
+    value = values.get(child.status)
+    return Fired(wait.ref, Cause.CHILD, world.now, status=child.status, value=value, started=wait.started)
 
 
 def never_ran(world: World, parents: list[Parent], reason: str) -> None:
@@ -114,11 +115,13 @@ def never_ran(world: World, parents: list[Parent], reason: str) -> None:
     for parent in sorted(parents, key=lambda p: (p.run, p.ref)):
         run = world.runs.get(parent.run)
         if run is not None and parent.ref in run.waits and run.waits[parent.ref].wait.child is not None:
-            del run.waits[parent.ref]
-            fired = Fired(
-                parent.ref, Cause.CHILD, world.now, status=RunStatus.SKIPPED, value=reason_json(reason)
+            started = run.waits.pop(parent.ref).wait.started
+            status, value = RunStatus.SKIPPED, reason_json(reason)
+            fire(
+                world,
+                run,
+                Fired(parent.ref, Cause.CHILD, world.now, status=status, value=value, started=started),
             )
-            fire(world, run, fired)
 
 
 def _tell_parents(world: World, child: Run) -> None:
@@ -130,7 +133,7 @@ def _tell_parents(world: World, child: Run) -> None:
         if ours:
             run = world.runs[wait.run]
             del run.waits[wait.wait.ref]
-            fire(world, run, child_ended(world, wait.wait.ref, child))
+            fire(world, run, child_ended(world, wait.wait, child))
 
 
 # ---------------------------------------------------------------- the ways out

@@ -24,14 +24,14 @@ def register(world: World, run: Run, wait: Wait) -> None:
     if wait.signal is not None:
         other = _signal_wait(world, wait.signal)
         if other is not None and not wait.replace:
-            _finish(world, run, wait, Fired(wait.ref, Cause.CONFLICT, world.now))
+            _finish(world, run, wait, Fired(wait.ref, Cause.CONFLICT, world.now, started=wait.started))
             return
         if other is not None:
-            holder = world.runs[other.run]
-            del holder.waits[other.wait.ref]
-            fire(world, holder, Fired(other.wait.ref, Cause.REPLACED, world.now))
+            holder, lost = world.runs[other.run], other.wait
+            del holder.waits[lost.ref]
+            fire(world, holder, Fired(lost.ref, Cause.REPLACED, world.now, started=lost.started))
     if wait.child is not None and wait.child in world.runs and world.runs[wait.child].over:
-        _finish(world, run, wait, child_ended(world, wait.ref, world.runs[wait.child]))
+        _finish(world, run, wait, child_ended(world, wait, world.runs[wait.child]))
         return
     if wait.event is not None and wait.path is not None and (wait.event, wait.path) not in world.paths:
         world.paths.add((wait.event, wait.path))
@@ -94,7 +94,7 @@ def signal(world: World, name: str, data: bytes) -> bool:
         return False
     run, wait = world.runs[opened.run], opened.wait
     del run.waits[wait.ref]
-    _finish(world, run, wait, Fired(wait.ref, Cause.SIGNAL, world.now, value=data))
+    _finish(world, run, wait, Fired(wait.ref, Cause.SIGNAL, world.now, value=data, started=wait.started))
     return True
 
 
@@ -130,7 +130,8 @@ def _resolve(world: World, opened: OpenWait) -> None:
     first = opened.candidates[min(opened.candidates)]
     if first.yes:
         del run.waits[wait.ref]
-        _finish(world, run, wait, Fired(wait.ref, Cause.EVENT, world.now, event=first.event))
+        fired = Fired(wait.ref, Cause.EVENT, world.now, event=first.event, started=wait.started)
+        _finish(world, run, wait, fired)
 
 
 def time_out(world: World, opened: OpenWait) -> None:
@@ -144,7 +145,7 @@ def _time_is_up(world: World, opened: OpenWait) -> None:
     run, wait = world.runs[opened.run], opened.wait
     del run.waits[wait.ref]
     if wait.effect is Effect.RESUME and wait.until is not None:
-        fire(world, run, Fired(wait.ref, Cause.DUE, wait.until))
+        fire(world, run, Fired(wait.ref, Cause.DUE, wait.until, started=wait.started))
 
 
 def hand_out(world: World, engine: str) -> tuple[tuple[Candidate, ...], bool]:

@@ -60,7 +60,8 @@ def _ring(ledger: Ledger, call: Call, alarm: Alarm) -> None:
     if timer.effect is Effect.CANCEL:
         ledger.cancel(call, run, timer.ref)
     else:
-        ledger.fire(call, run, Fired(timer.ref, Cause.DUE, timer.due, timer=timer))
+        fired = Fired(timer.ref, Cause.DUE, timer.due, timer=timer, started=timer.started)
+        ledger.fire(call, run, fired)
 
 
 def next_due(ledger: Ledger) -> int | None:

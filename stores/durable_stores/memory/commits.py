@@ -150,5 +150,7 @@ def _go(ledger: Ledger, call: Call, run: Run, then: Park | Yield | End) -> None:
         ledger.end(call, run, then)
         return
     ledger.let_go(call, run, then.affinity)
-    if isinstance(then, Yield) or (run.fired and not run.backs_off):
+    if isinstance(then, Yield) or (
+        run.fired and not run.fired.keys() <= set(then.seen) and not run.backs_off
+    ):
         ledger.queue(call, run, call.now)

@@ -206,18 +206,17 @@ class Ledger:
         """There will be no run: those who invoked it are told."""
         value = reason_json(reason)
         for waiter in self._invokers(parents):
-            ref = waiter.wait.ref
-            self.met(call, waiter, Fired(ref, Cause.CHILD, call.now, status=RunStatus.SKIPPED, value=value))
+            self.met(call, waiter, _of_child(call, waiter.wait, RunStatus.SKIPPED, value))
 
-    def child_over(self, call: Call, ref: str, child: Run) -> Fired:
-        """What a wait for `child`, which is over, receives."""
+    def child_over(self, call: Call, wait: Wait, child: Run) -> Fired:
+        """What `wait` receives of `child`, which is over."""
         status = child.status
         value: bytes | None = None
         if status is RunStatus.SKIPPED:
             value = reason_json(child.reason or "")
         elif child.end is not None:
             value = {RunStatus.COMPLETED: child.end.output, RunStatus.FAILED: child.end.error}.get(status)
-        return Fired(ref, Cause.CHILD, call.now, status=status, value=value)
+        return _of_child(call, wait, status, value)
 
     def _tell_parents(self, call: Call, child: Run) -> None:
         waiters = self.waits.child(child.id)
@@ -227,7 +226,7 @@ class Ledger:
             waiters.sort(key=_place)
         for waiter in waiters:
             if waiter.open:
-                self.met(call, waiter, self.child_over(call, waiter.wait.ref, child))
+                self.met(call, waiter, self.child_over(call, waiter.wait, child))
 
     def _invokers(self, parents: Iterable[Parent]) -> list[Waiter]:
         found: list[Waiter] = []
@@ -315,6 +314,10 @@ class Ledger:
 def reason_json(reason: str) -> bytes:
     """Why a child never ran, as the value of what its parent receives."""
     return f'"{reason}"'.encode()
+
+
+def _of_child(call: Call, wait: Wait, status: RunStatus, value: bytes | None) -> Fired:
+    return Fired(wait.ref, Cause.CHILD, call.now, status=status, value=value, started=wait.started)
 
 
 def _place(waiter: Waiter) -> tuple[str, str]:

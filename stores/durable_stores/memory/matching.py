@@ -52,14 +52,15 @@ def _is_there(ledger: Ledger, call: Call, wait: Wait) -> Fired | None:
     if wait.signal is not None:
         other = ledger.waits.signal(wait.signal)
         if other is not None and not wait.replace:
-            return Fired(wait.ref, Cause.CONFLICT, call.now)
+            return Fired(wait.ref, Cause.CONFLICT, call.now, started=wait.started)
         if other is not None:
             ledger.close(other)
-            ledger.fire(call, other.run, Fired(other.wait.ref, Cause.REPLACED, call.now))
+            lost = other.wait
+            ledger.fire(call, other.run, Fired(lost.ref, Cause.REPLACED, call.now, started=lost.started))
     elif wait.child is not None:
         child = ledger.runs.by_id.get(wait.child)
         if child is not None and child.over:
-            return ledger.child_over(call, wait.ref, child)
+            return ledger.child_over(call, wait, child)
     return None
 
 
@@ -105,12 +106,14 @@ def signal(ledger: Ledger, call: Call, name: str, data: bytes) -> bool:
     waiter = ledger.waits.signal(name)
     if waiter is None:
         return False
-    ledger.met(call, waiter, Fired(waiter.wait.ref, Cause.SIGNAL, call.now, value=data))
+    wait = waiter.wait
+    ledger.met(call, waiter, Fired(wait.ref, Cause.SIGNAL, call.now, value=data, started=wait.started))
     return True
 
 
 def _match(ledger: Ledger, call: Call, waiter: Waiter, event: StoredEvent) -> None:
-    ledger.met(call, waiter, Fired(waiter.wait.ref, Cause.EVENT, call.now, event=event))
+    wait = waiter.wait
+    ledger.met(call, waiter, Fired(wait.ref, Cause.EVENT, call.now, event=event, started=wait.started))
 
 
 # ---------------------------------------------------------------- candidates
@@ -196,9 +199,10 @@ def _settle(pending: Pending) -> None:
 
 
 def _time_is_up(ledger: Ledger, call: Call, waiter: Waiter) -> None:
+    wait = waiter.wait
     ledger.close(waiter)
-    if waiter.wait.effect is Effect.RESUME:
-        ledger.fire(call, waiter.run, Fired(waiter.wait.ref, Cause.DUE, waiter.due))
+    if wait.effect is Effect.RESUME:
+        ledger.fire(call, waiter.run, Fired(wait.ref, Cause.DUE, waiter.due, started=wait.started))
 
 
 def _place(waiter: Waiter) -> tuple[str, str]:

@@ -117,16 +117,16 @@ def _look_back(work: Work, run: str, ref: str) -> None:
 
 def resolve(work: Work, run_id: str, ref: str, effect: str, event: int) -> None:
     """`event` matches: the wait is over, and does to its run what it is for."""
-    close_wait(work, run_id, ref)
-    finish(work, run_id, ref, effect, Cause.EVENT, event=event)
+    started = close_wait(work, run_id, ref)
+    finish(work, run_id, ref, effect, Cause.EVENT, started, event=event)
 
 
 def time_is_up(work: Work, run_id: str, ref: str, effect: str, until: int) -> None:
     """The wait is over, and nothing came; one that would have cancelled its run only ends."""
-    close_wait(work, run_id, ref)
+    started = close_wait(work, run_id, ref)
     run = work.run(run_id)
     if run is not None and effect == "resume":
-        fire(work, run, ref, Cause.DUE, until)
+        fire(work, run, ref, Cause.DUE, until, started=started)
 
 
 def finish(
@@ -135,19 +135,20 @@ def finish(
     ref: str,
     effect: str,
     cause: Cause,
+    started: int,
     *,
     event: int | None = None,
     status: str | None = None,
     value: bytes | None = None,
 ) -> None:
-    """What the run waited for has come: do to it what the wait was for."""
+    """What the run waited for since `started` (ms) has come: do to it what the wait was for."""
     run = work.run(run_id)
     if run is None:
         return
     if effect == "cancel":
         runs.cancel(work, run, ref)
     else:
-        fire(work, run, ref, cause, work.now, event=event, status=status, value=value)
+        fire(work, run, ref, cause, work.now, event=event, status=status, value=value, started=started)
 
 
 def hand_out(work: Work) -> tuple[tuple[Candidate, ...], bool]:

@@ -149,9 +149,9 @@ def _give_back(work: Work, run: Run, commit: Commit) -> None:
 
 def _go(work: Work, run: Run, commit: Commit) -> None:
     match commit.then:
-        case Park(affinity):
+        case Park(affinity, seen):
             runs.let_go(work, run, affinity)
-            if _has_fired(work, run) and not backs_off(work, run):
+            if _has_fired(work, run, seen) and not backs_off(work, run):
                 turns.queue(work, run, work.now)
         case Yield(affinity):
             runs.let_go(work, run, affinity)
@@ -162,7 +162,11 @@ def _go(work: Work, run: Run, commit: Commit) -> None:
             pass
 
 
-def _has_fired(work: Work, run: Run) -> bool:
-    return bool(run.fired) and bool(
-        work.sql.execute("SELECT 1 FROM fired WHERE run = ? LIMIT 1", (run.id,)).fetchone()
-    )
+def _has_fired(work: Work, run: Run, seen: tuple[str, ...] = ()) -> bool:
+    """Whether anything but what was seen has fired and was not dropped."""
+    if not run.fired:
+        return False
+    fired = work.sql.execute(
+        "SELECT ref FROM fired WHERE run = ? LIMIT ?", (run.id, len(seen) + 1)
+    ).fetchall()
+    return not {ref for (ref,) in fired} <= set(seen)

@@ -5,7 +5,7 @@ May not know who takes what becomes ready.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable.records import Cause
 from durable.store import PROMOTE_MAX
@@ -41,9 +41,9 @@ def promote(work: Work) -> bool:
         if not rows:
             return False
         work.load(row[1] for row in rows if row[2] == "timer")
-        for no, run, kind, ref, due, effect, *timer in rows:
+        for no, run, kind, ref, due, effect, *rest in rows:
             if work.sql.execute("DELETE FROM jobs WHERE no = ?", (no,)).rowcount:
-                _fire(work, kind, run, ref, due, effect, timer)
+                _fire(work, kind, run, ref, due, effect, rest)
                 done += 1
             if kind == "flush":
                 break  # the run that it made may have a time-out that fell due before the others
@@ -51,7 +51,7 @@ def promote(work: Work) -> bool:
 
 
 def _fire(
-    work: Work, kind: str, run_id: str, ref: str, due: int, effect: str | None, timer: list[object]
+    work: Work, kind: str, run_id: str, ref: str, due: int, effect: str | None, rest: list[Any]
 ) -> None:
     if kind == "flush":
         plans.flush(work, ref)
@@ -63,7 +63,8 @@ def _fire(
         if effect == "cancel":
             runs.cancel(work, run, ref)
         else:
-            fire(work, run, ref, Cause.DUE, due, timer=(due, *timer))
+            *what, started = rest
+            fire(work, run, ref, Cause.DUE, due, timer=(due, *what), started=started)
 
 
 def enter_turns(work: Work) -> bool:

@@ -25,7 +25,7 @@ _ADD = """
 INSERT INTO fired (run, number, ref, cause, at, event, status, value, due, attempt, error, step, started)
 VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?, ?)
 """
-_NO_TIMER = (None, None, None, None, None)
+_NO_TIMER = (None, None, None, None)
 
 
 def fire(
@@ -39,8 +39,9 @@ def fire(
     status: str | None = None,
     value: bytes | None = None,
     timer: tuple[object, ...] = _NO_TIMER,
+    started: int = 0,
 ) -> None:
-    """`ref` of `run` is over, unless it was before."""
+    """`ref` of `run` is over, unless it was before. `started`: when its step began (ms), 0 where unknown."""
     if run.is_over:
         return
     if (
@@ -52,7 +53,8 @@ def fire(
     run.tied = 1
     work.touch(run)
     work.seeds.pop(run.id, None)
-    work.sql.execute(_ADD, (run.id, run.fired, ref, cause.name.lower(), at, event, status, value, *timer))
+    what = (event, status, value, *timer, started)
+    work.sql.execute(_ADD, (run.id, run.fired, ref, cause.name.lower(), at, *what))
     if run.owner is not None:
         run.news = work.tell(run, run.owner)
     elif not backs_off(work, run):
@@ -67,13 +69,16 @@ def backs_off(work: Work, run: Run) -> bool:
     return found.fetchone() is not None
 
 
-def close_wait(work: Work, run: str, ref: str) -> None:
-    """A wait is over: it is gone, with its time-out and its candidates."""
+def close_wait(work: Work, run: str, ref: str) -> int:
+    """A wait is over: it is gone, with its time-out and its candidates. When its step began (ms)."""
     sql = work.sql
     work.seeds.pop(run, None)
-    sql.execute("DELETE FROM waits WHERE run = ? AND ref = ?", (run, ref))
+    row: tuple[int] | None = sql.execute(
+        "DELETE FROM waits WHERE run = ? AND ref = ? RETURNING started", (run, ref)
+    ).fetchone()
     sql.execute("DELETE FROM jobs WHERE run = ? AND kind = 'timeout' AND ref = ?", (run, ref))
     sql.execute("DELETE FROM candidates WHERE run = ? AND ref = ?", (run, ref))
+    return 0 if row is None else row[0]
 
 
 def tell_parents(work: Work, child: Run) -> None:
@@ -86,8 +91,8 @@ def tell_parents(work: Work, child: Run) -> None:
             numbered(child.id, child.parent_run, child.parent_ref),
         ).fetchall()
     for run, ref in sorted(set(waits)):
-        close_wait(work, run, ref)
-        _hear_of_child(work, run, ref, *what_came_of(work, child))
+        started = close_wait(work, run, ref)
+        _hear_of_child(work, run, ref, *what_came_of(work, child), started)
 
 
 def what_came_of(work: Work, child: Run) -> tuple[str, bytes | None]:
@@ -112,8 +117,8 @@ def refuse_parents(work: Work, parents: tuple[Parent, ...], reason: str) -> None
             "SELECT 1 FROM waits WHERE run = ? AND ref = ? AND child IS NOT NULL", (parent.run, parent.ref)
         ).fetchone()
         if row is not None:
-            close_wait(work, parent.run, parent.ref)
-            _hear_of_child(work, parent.run, parent.ref, "skipped", as_json(reason))
+            started = close_wait(work, parent.run, parent.ref)
+            _hear_of_child(work, parent.run, parent.ref, "skipped", as_json(reason), started)
 
 
 def as_json(reason: str) -> bytes:
@@ -121,10 +126,10 @@ def as_json(reason: str) -> bytes:
     return f'"{reason}"'.encode()
 
 
-def _hear_of_child(work: Work, run_id: str, ref: str, status: str, value: bytes | None) -> None:
+def _hear_of_child(work: Work, run_id: str, ref: str, status: str, value: bytes | None, started: int) -> None:
     run = work.run(run_id)
     if run is not None:
-        fire(work, run, ref, Cause.CHILD, work.now, status=status, value=value)
+        fire(work, run, ref, Cause.CHILD, work.now, status=status, value=value, started=started)
 
 
 def fired_by(sql: sqlite3.Connection, run: str) -> tuple[Fired, ...]:

@@ -197,6 +197,7 @@ def fired_of(row: Row) -> Fired:
         timer=None
         if due is None
         else Timer(ref, due, Effect.RESUME, attempt, error, step and _KIND_OF[step], started),
+        started=started or 0,
     )
 
 

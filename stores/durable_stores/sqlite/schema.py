@@ -218,11 +218,11 @@ CREATE TABLE fired (
     event   INTEGER,
     status  TEXT,
     value   TEXT,
-    due     INTEGER,                        -- this and the rest: the timer that fired
+    due     INTEGER,                        -- this and the next three: the timer that fired
     attempt INTEGER,
     error   TEXT,
     step    TEXT,
-    started INTEGER,
+    started INTEGER,                        -- when the step began
     PRIMARY KEY (run, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX fired_event ON fired (event) WHERE event IS NOT NULL;

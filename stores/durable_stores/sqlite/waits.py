@@ -93,12 +93,12 @@ def _signal_is_taken(work: Work, run: Run, wait: Wait) -> bool:
     if other is None:
         return False
     if not wait.replace:
-        candidates.finish(work, run.id, wait.ref, wait.effect.name.lower(), Cause.CONFLICT)
+        candidates.finish(work, run.id, wait.ref, wait.effect.name.lower(), Cause.CONFLICT, wait.started)
         return True
-    close_wait(work, *other)
+    started = close_wait(work, *other)
     loser = work.run(other[0])
     if loser is not None:
-        fire(work, loser, other[1], Cause.REPLACED, work.now)
+        fire(work, loser, other[1], Cause.REPLACED, work.now, started=started)
     return False
 
 
@@ -108,7 +108,7 @@ def _child_is_over(work: Work, run: Run, wait: Wait) -> bool:
         return False
     status, value = what_came_of(work, child)
     effect = wait.effect.name.lower()
-    candidates.finish(work, run.id, wait.ref, effect, Cause.CHILD, status=status, value=value)
+    candidates.finish(work, run.id, wait.ref, effect, Cause.CHILD, wait.started, status=status, value=value)
     return True
 
 
@@ -154,8 +154,8 @@ def give_signal(work: Work, name: str, data: bytes) -> bool:
     if row is None:
         return False
     run, ref, effect = row
-    close_wait(work, run, ref)
-    candidates.finish(work, run, ref, effect, Cause.SIGNAL, value=data)
+    started = close_wait(work, run, ref)
+    candidates.finish(work, run, ref, effect, Cause.SIGNAL, started, value=data)
     return True
 
 

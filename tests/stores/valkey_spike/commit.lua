@@ -40,10 +40,19 @@ local function give_back(r, go)
   if r.owner and go.kind ~= 'stay' then let_go(r) end
 end
 
+local function has_fired(r, seen)
+  local known = {}
+  for _, ref in ipairs(seen) do known[ref] = true end
+  for _, fired in ipairs(r.fired) do
+    if not known[fired.ref] then return true end
+  end
+  return false
+end
+
 local function go_on(r, go)
   if go.kind == 'park' then
     let_go(r, go.affinity)
-    if #r.fired > 0 and not r.timers[''] then queue_turn(r, now) end
+    if has_fired(r, go.seen) and not r.timers[''] then queue_turn(r, now) end
   elseif go.kind == 'yield' then
     let_go(r, go.affinity)
     queue_turn(r, now)

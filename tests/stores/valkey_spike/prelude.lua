@@ -118,7 +118,7 @@ end
 
 local function drop_wait(r, ref)
   local wait = r.waits[ref]
-  if not wait then return end
+  if not wait then return 0 end
   local member = pair(r.id, ref)
   db('ZREM', 'timed', timed('w', wait.n, r.id, ref))
   if wait.event then db('ZREM', 'waits:' .. pair(wait.event, wait.index), member) end
@@ -126,6 +126,7 @@ local function drop_wait(r, ref)
   if wait.child then db('SREM', 'child:' .. wait.child, member) end
   for _, c in ipairs(wait.candidates) do db('ZREM', 'candidates', candidacy(c.seq, r.id, ref)) end
   r.waits[ref] = nil
+  return wait.started
 end
 
 local function drop_fired(r, keep)
@@ -136,8 +137,8 @@ local function drop_fired(r, keep)
   r.fired = left
 end
 
-local function child_ended(ref, child)
-  local fired = {ref = ref, cause = CHILD, at = now, status = child.final or 'cancelled'}
+local function child_ended(ref, child, started)
+  local fired = {ref = ref, cause = CHILD, at = now, status = child.final or 'cancelled', started = started}
   if fired.status == 'completed' then fired.value = child.output end
   if fired.status == 'failed' then fired.value = child.error end
   if fired.status == 'skipped' then fired.value = '"' .. child.reason .. '"' end
@@ -148,8 +149,9 @@ local function never_ran(parent, reason)
   local r = parent and run(parent.run)
   local wait = r and r.waits[parent.ref]
   if wait and wait.child then
-    drop_wait(r, parent.ref)
-    fire(r, {ref = parent.ref, cause = CHILD, at = now, status = 'skipped', value = '"' .. reason .. '"'})
+    local started = drop_wait(r, parent.ref)
+    fire(r, {ref = parent.ref, cause = CHILD, at = now, status = 'skipped', value = '"' .. reason .. '"',
+      started = started})
   end
 end
 
@@ -165,8 +167,8 @@ local function tell_parents(child)
   table.sort(members)
   for _, member in ipairs(members) do
     local id, ref = split(member)
-    drop_wait(run(id), ref)
-    fire(run(id), child_ended(ref, child))
+    local started = drop_wait(run(id), ref)
+    fire(run(id), child_ended(ref, child, started))
   end
 end
 
@@ -213,12 +215,15 @@ end
 
 local function settle(r, wait, fired)
   drop_wait(r, wait.ref)
+  fired.started = wait.started
   if wait.effect == CANCEL then cancel(r, wait.ref) else fire(r, fired) end
 end
 
 local function time_is_up(r, wait)
   drop_wait(r, wait.ref)
-  if wait.effect == RESUME and wait.deadline then fire(r, {ref = wait.ref, cause = DUE, at = wait.deadline}) end
+  if wait.effect == RESUME and wait.deadline then
+    fire(r, {ref = wait.ref, cause = DUE, at = wait.deadline, started = wait.started})
+  end
 end
 
 local function hears(wait)
@@ -276,8 +281,8 @@ local function register(r, wait)
       return settle(r, wait, {ref = wait.ref, cause = CONFLICT, at = now})
     elseif held then
       local id, ref = split(held)
-      drop_wait(run(id), ref)
-      fire(run(id), {ref = ref, cause = REPLACED, at = now})
+      local started = drop_wait(run(id), ref)
+      fire(run(id), {ref = ref, cause = REPLACED, at = now, started = started})
     end
   end
   local child = run(wait.child)
@@ -310,7 +315,8 @@ local function fired_out(r)
   local out = {}
   for _, f in ipairs(r.fired) do
     table.insert(out, {f.ref, f.cause, f.at, f.seq and event_out(f.seq) or false, f.status or false,
-      f.value or false, f.timer and {f.timer.blob, f.timer.ref, f.timer.due, f.timer.effect} or false})
+      f.value or false, f.timer and {f.timer.blob, f.timer.ref, f.timer.due, f.timer.effect} or false,
+      f.started or 0})
   end
   return out
 end

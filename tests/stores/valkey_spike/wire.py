@@ -106,7 +106,7 @@ def plan_in(plan: Plan) -> dict[str, Any]:
 
 
 def wait_in(wait: Wait) -> dict[str, Any]:
-    kept = ("ref", "event", "path", "index", "since_seq", "since_ms", "signal", "replace", "child")
+    kept = ("ref", "event", "path", "index", "since_seq", "since_ms", "signal", "replace", "child", "started")
     return {
         **{name: getattr(wait, name) for name in kept},
         "condition": wait.condition,
@@ -158,8 +158,10 @@ def then_in(then: Then) -> dict[str, Any]:
             status = then.status.value
             end = {"status": status, "output": then.output, "error": then.error, "unmet": then.unmet}
             return {"kind": "end", **end}
-        case Park() | Yield():
-            return {"kind": "park" if isinstance(then, Park) else "yield", "affinity": then.affinity}
+        case Park():
+            return {"kind": "park", "affinity": then.affinity, "seen": then.seen}
+        case Yield():
+            return {"kind": "yield", "affinity": then.affinity}
         case _:
             return {"kind": "stay"}
 
@@ -185,7 +187,8 @@ def timer_out(raw: list[Any]) -> Timer:
 
 
 def fired_out(raw: list[Any]) -> Fired:
-    ref, cause, at, event, status, value, timer = raw
+    ref, cause, at, event, status, value, packed, started = raw
+    timer = packed and timer_out(packed)
     return Fired(
         ref.decode(),
         Cause(cause),
@@ -193,7 +196,8 @@ def fired_out(raw: list[Any]) -> Fired:
         event=event and event_out(event),
         status=status and RunStatus(status.decode()),
         value=value,
-        timer=timer and timer_out(timer),
+        timer=timer,
+        started=timer.started if timer else started,
     )
 
 
