@@ -16,6 +16,7 @@ from tests.laws.recorder import Execution
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
 
     from durable import Context
     from tests.laws.recorder import Book, Pass
@@ -234,7 +235,9 @@ class _Group(asyncio.TaskGroup):
     With eager tasks it even leaves a cancellation that arrives at the next await.
     """
 
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             await super().__aexit__(kind, error, trace)
         finally:
