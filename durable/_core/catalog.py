@@ -6,6 +6,7 @@ that it does not host included. Pure; it may not know the store that the registr
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from durable._core.cel import Condition, Key
     from durable.functions import FunctionConfig
-    from durable.records import Registry
+    from durable.records import Registry, Wait
 
 __all__ = ["Blueprint", "Cancel", "Catalog", "path_text", "registration"]
 
@@ -216,6 +217,26 @@ class Catalog:
             condition is not None or blueprint.idempotency is not None or blueprint.cancel_on
             for blueprint, condition in self.starts(name)
         )
+
+    def knowing(self, waits: Iterable[Wait]) -> Catalog:
+        """This catalog, and the paths of waits that are about to be registered.
+
+        An event that is sent in the same commit comes after them, and is for them, too.
+        """
+        new = [
+            (one.event, one.path)
+            for one in waits
+            if one.event is not None
+            and one.path is not None
+            and all(one.path != text for text, _ in self._paths.get(one.event, ()))
+        ]
+        if not new:
+            return self
+        wider = copy(self)
+        wider._paths = {name: [*paths] for name, paths in self._paths.items()}
+        for name, path in dict.fromkeys(new):
+            wider._paths.setdefault(name, []).append((path, _path_of(path)))
+        return wider
 
     def index_keys(self, name: str, document: Mapping[str, Any] | None) -> tuple[str, ...]:
         """The event's entries for the index of waits: ``"<path>=<value>"`` of each path that waits know."""

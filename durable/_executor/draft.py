@@ -68,6 +68,8 @@ class Draft:
         """The record that passes the door."""
         if not (self.timers or self.waits or self.drop or self.letters or self.forget):
             return Commit(run, gen, tuple(self.memos), attempt=self.attempt, then=self.then)
+        if self.letters and self.waits:
+            catalog = catalog.knowing(self.waits)
         memos = self.memos
         if self.forget:  # what the failed attempt has withdrawn is fresh for the next one
             memos = [one for one in memos if one.state in RESULTS]

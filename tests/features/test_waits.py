@@ -335,3 +335,27 @@ async def test_the_losing_wait_is_removed(store):
         assert [text for text in (await run.refresh()).waiting_for if "pong" in text] == []
         await t.send(Event("pong"))
         assert await run.result() is True
+
+
+# ---------------------------------------------------------------- sent by the run that waits
+
+
+@pytest.mark.parametrize(
+    "about", [{}, {"match": "data.k"}, {"if_": "async.data.k == event.data.k && async.data.n > 1"}]
+)
+async def test_an_event_that_a_run_sends_beside_its_own_wait_is_for_that_wait(store, about):
+    """Both are in one commit, and nobody has waited on this path of this event before."""
+
+    @durable.function("f", trigger="go")
+    async def f(ctx):
+        got, _ = await asyncio.gather(
+            ctx.step.wait_for_event("w", event="e", timeout="1h", **about),
+            ctx.step.send_event("s", durable.Event("e", {"k": ctx.event.data["k"], "n": 2})),
+        )
+        return got and got.data
+
+    async with TestEngine([f], store=store) as t:
+        await t.send(durable.Event("go", {"k": 7}))
+        await t.until_idle()
+        (run,) = await t.runs()
+        assert await run.result() == {"k": 7, "n": 2}

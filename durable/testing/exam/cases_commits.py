@@ -221,6 +221,17 @@ async def an_old_registry_refuses_the_whole_commit(harness: Harness) -> None:
         assert len(answer.admitted) == 1
 
 
+async def what_a_commit_sends_is_for_its_own_waits_too(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        await stage.running("r1")
+        wait = Wait("w", event="paid", path="data.k", index="data.k=1")
+        sent = Admission(event=event("paid", "e1"), keys=("data.k=1",))
+        answer = await stage.commit("r1", waits=(wait,), admit=(sent,))
+        assert answer.state is CommitState.OK
+        as_new(answer.admitted[0])
+        assert [one.ref for one in await stage.fired("r1")] == ["w"]
+
+
 # ---------------------------------------------------------------- ends
 
 
@@ -398,6 +409,7 @@ CASES = (
     a_yielded_run_goes_to_the_end_of_the_queue,
     a_signal_tells_its_sender_whether_it_was_taken,
     an_old_registry_refuses_the_whole_commit,
+    what_a_commit_sends_is_for_its_own_waits_too,
     an_end_leaves_nothing_behind,
     what_fires_in_the_last_commit_is_gone_with_it,
     a_parent_hears_how_its_child_ended,

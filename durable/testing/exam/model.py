@@ -81,6 +81,7 @@ class Model:
         self._before: set[int] = set()  # jobs that were ready before this call
         self._pending: set[str] = set()  # pools that were called, and have not been emptied by a claim since
         self._last_job = 0
+        self._claimed = 0  # when somebody claimed last (ms): only then time acts
 
     def _begin(self, now: int) -> None:
         world = self.world
@@ -95,24 +96,27 @@ class Model:
         world = self.world
         offered = {job.pool for job in world.queued() if self._gates(job) & world.offered}
         fresh = [job for job in world.queued() if job.number not in self._before]
-        news = [job for job in fresh if model_gates.ready(world, job) and not self._is_behind(job)]
+        news = [job for job in fresh if model_gates.ready(world, job) and not self._was_opened_by_time(job)]
         must = {job.pool for job in news} - self._pending
         self.bounds = Bounds(may_wake=may | must | world.queued_pools | offered)
         self._pending |= self.bounds.may_wake
         return frozenset(must)
 
-    def _is_behind(self, job: Job) -> bool:
-        """Whether another goes before it at the same gates that was ready before this call: it finds both.
+    def _was_opened_by_time(self, job: Job) -> bool:
+        """Whether time alone has opened the way to the first of those who queue with it for the same gates.
 
-        When time alone opened their gate, `next_due` has told of that one, and a store need not look.
+        That one was ready before this call, or stood at a throttle when somebody claimed last; `next_due` has
+        told when to come, and who comes finds all of them.
         """
-        asked = model_gates.asks(self.world, job)
-        return any(
-            other.number in self._before
-            and other.pool == job.pool
-            and other.rank < job.rank
-            and model_gates.asks(self.world, other) == asked
-            for other in self.world.queued()
+        world, asked = self.world, model_gates.asks(self.world, job)
+        queue = [
+            other
+            for other in world.queued()
+            if other.ripe and other.pool == job.pool and model_gates.asks(world, other) == asked
+        ]
+        first = min(queue, key=lambda other: other.rank)
+        return first.number <= self._last_job and (
+            first.number in self._before or model_gates.throttle_was_shut(world, first, self._claimed)
         )
 
     # ------------------------------------------------------------ life
@@ -214,7 +218,7 @@ class Model:
         self._begin(now)
         world = self.world
         decider = request.engine if request is not None else None
-        answers = tuple(model_admission.admit_one(world, admission, decider) for admission in admissions)
+        answers = tuple(model_admission.admit_current(world, admission, decider) for admission in admissions)
         if request is None or not world.lives(request.engine):
             return Admitted(answers, (), self._woke())
         self._look_at_time()
@@ -291,6 +295,7 @@ class Model:
         world = self.world
         if not world.lives(request.engine):
             return Claimed()
+        self._claimed = now
         more = model_claims.promote(world)
         self._look_at_time()
         due = self._ripe_pools()

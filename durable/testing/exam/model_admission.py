@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from durable.records import Admission, AdmissionAnswer, NewEvent, Parent, Plan
     from durable.testing.exam.model_state import World
 
-__all__ = ["admit_one", "flush", "is_outdated"]
+__all__ = ["admit_current", "admit_one", "flush", "is_outdated"]
 
 
 def is_outdated(world: World, admission: Admission) -> bool:
@@ -36,10 +36,15 @@ def is_outdated(world: World, admission: Admission) -> bool:
     return admission.signal is None and admission.registry < world.version
 
 
-def admit_one(world: World, admission: Admission, decider: str | None) -> AdmissionAnswer:
-    """One admission; `decider` will evaluate the candidates of the answer."""
+def admit_current(world: World, admission: Admission, decider: str | None) -> AdmissionAnswer:
+    """One admission, if it was made from the registry as it is now."""
     if is_outdated(world, admission):
         return Outdated(world.version)
+    return admit_one(world, admission, decider)
+
+
+def admit_one(world: World, admission: Admission, decider: str | None) -> AdmissionAnswer:
+    """One admission; `decider` will evaluate the candidates of the answer."""
     known = _known(world, admission)
     if known is not None:
         return Duplicate(known.seq, known.outcomes)

@@ -28,6 +28,7 @@ __all__ = [
     "ready",
     "take_latches",
     "take_rate",
+    "throttle_was_shut",
     "waits_for_time_alone",
 ]
 
@@ -70,7 +71,7 @@ def passes(world: World, ask: Ask) -> bool:
     if ask.rule is None:
         return True
     if ask.kind == "throttle":
-        return _throttle(world, ask, ask.rule)[0]
+        return _throttle(world, ask, ask.rule, world.now)[0]
     return gates.slot_is_free(_held(world, ask), ask.rule.limit)
 
 
@@ -83,9 +84,17 @@ def opening(world: World, job: Job) -> int | None:
     """When the throttle of a job opens by itself, if it is shut."""
     for ask in asks(world, job):
         if ask.kind == "throttle" and ask.rule is not None:
-            passed, at = _throttle(world, ask, ask.rule)
+            passed, at = _throttle(world, ask, ask.rule, world.now)
             return None if passed else at
     return None
+
+
+def throttle_was_shut(world: World, job: Job, at: int) -> bool:
+    """Whether a job asks for a throttle that, by its present state, was shut at a time (ms)."""
+    return any(
+        ask.kind == "throttle" and ask.rule is not None and not _throttle(world, ask, ask.rule, at)[0]
+        for ask in asks(world, job)
+    )
 
 
 def waits_for_time_alone(world: World, job: Job) -> bool:
@@ -97,11 +106,11 @@ def pass_throttle(world: World, job: Job) -> None:
     """A job is taken: its passage through the throttle is used up."""
     for ask in asks(world, job):
         if ask.kind == "throttle" and ask.rule is not None:
-            world.throttles[ask.key] = _throttle(world, ask, ask.rule)[1]
+            world.throttles[ask.key] = _throttle(world, ask, ask.rule, world.now)[1]
 
 
-def _throttle(world: World, ask: Ask, rule: Rule) -> tuple[bool, int]:
-    return gates.throttle(world.throttles.get(ask.key), world.now, rule.limit, rule.period, rule.burst)
+def _throttle(world: World, ask: Ask, rule: Rule, at: int) -> tuple[bool, int]:
+    return gates.throttle(world.throttles.get(ask.key), at, rule.limit, rule.period, rule.burst)
 
 
 def _held(world: World, ask: Ask) -> int:

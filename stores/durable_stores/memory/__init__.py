@@ -24,7 +24,7 @@ from durable.records import (
 from durable.store import SWEEP_MAX
 
 from . import matching
-from .admission import admit_one
+from .admission import admit_current
 from .claims import deliver, next_due, promote, take, take_fresh
 from .commits import commit_one
 from .ledger import Call, Ledger
@@ -180,11 +180,11 @@ class MemoryStore:
         engine = ledger.engines.living(request.engine) if request is not None else None
         call = Call(now_ms, engine)
         if engine is None or request is None:
-            answers = tuple([admit_one(ledger, call, admission, None) for admission in admissions])
+            answers = tuple([admit_current(ledger, call, admission, None) for admission in admissions])
             return Admitted(answers, (), self._woke(call))
         ledger.engines.asks(engine, request.pools)
         call.fresh = []
-        answers = tuple([admit_one(ledger, call, admission, engine) for admission in admissions])
+        answers = tuple([admit_current(ledger, call, admission, engine) for admission in admissions])
         warm = take_fresh(ledger, call, engine, request)
         deliveries = deliver(engine, engine.told, warm)
         return Admitted(answers, deliveries, self._woke(call))

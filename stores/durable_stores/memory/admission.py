@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .events import Card
     from .ledger import Call, Ledger
 
-__all__ = ["admit_one", "flush", "is_outdated"]
+__all__ = ["admit_current", "admit_one", "flush", "is_outdated"]
 
 _SKIPPED = End(RunStatus.SKIPPED)
 
@@ -32,10 +32,17 @@ def is_outdated(ledger: Ledger, admission: Admission) -> bool:
     return admission.signal is None and admission.registry < ledger.functions.version
 
 
-def admit_one(ledger: Ledger, call: Call, admission: Admission, decider: Engine | None) -> AdmissionAnswer:
-    """One admission; `decider` will evaluate the candidates of the answer."""
+def admit_current(
+    ledger: Ledger, call: Call, admission: Admission, decider: Engine | None
+) -> AdmissionAnswer:
+    """One admission, if it was made from the registry as it is now."""
     if is_outdated(ledger, admission):
         return Outdated(ledger.functions.version)
+    return admit_one(ledger, call, admission, decider)
+
+
+def admit_one(ledger: Ledger, call: Call, admission: Admission, decider: Engine | None) -> AdmissionAnswer:
+    """One admission; `decider` will evaluate the candidates of the answer."""
     duplicate = _duplicate(ledger, call, admission)
     if duplicate is not None:
         return duplicate

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from durable.records import Admission, AdmissionAnswer, NewEvent, Outcome
     from durable_stores.sqlite.work import Work
 
-__all__ = ["admit_one", "is_outdated"]
+__all__ = ["admit_current", "admit_one", "is_outdated"]
 
 _REMEMBER = """
 INSERT INTO accepted (name, id, until, event, outcomes) VALUES (?, ?, ?, ?, ?)
@@ -33,10 +33,15 @@ def is_outdated(work: Work, admission: Admission) -> bool:
     return admission.signal is None and admission.registry < work.registry()
 
 
-def admit_one(work: Work, admission: Admission) -> AdmissionAnswer:
-    """Store one admission; the candidates of its answer are this call's engine's to decide."""
+def admit_current(work: Work, admission: Admission) -> AdmissionAnswer:
+    """Store one admission, if it was made from the registry as it is now."""
     if is_outdated(work, admission):
         return Outdated(work.registry())
+    return admit_one(work, admission)
+
+
+def admit_one(work: Work, admission: Admission) -> AdmissionAnswer:
+    """Store one admission; the candidates of its answer are this call's engine's to decide."""
     known = _known(work, admission)
     if known is not None:
         return known

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from durable.records import Admitted, Cancellation, Claimed, Commit, CommitAnswer, CommitState, Committed
 from durable_stores.sqlite import candidates, due, runs, taking, turns
-from durable_stores.sqlite.admission import admit_one
+from durable_stores.sqlite.admission import admit_current
 from durable_stores.sqlite.committing import commit_one
 from durable_stores.sqlite.deliveries import deliver, told_before
 
@@ -27,7 +27,7 @@ def admit(work: Work, admissions: Sequence[Admission], request: Request | None) 
     told = None if request is None else told_before(work, request.engine)
     if told is None:
         work.engine = None  # nobody who lives evaluates the candidates
-    answers = tuple(admit_one(work, admission) for admission in admissions)
+    answers = tuple(admit_current(work, admission) for admission in admissions)
     if request is None or told is None:
         turns.settle(work)
         return Admitted(answers, (), frozenset(work.woke))

@@ -82,7 +82,6 @@ local function decide_plan(plan, seqs)
 end
 
 local function admit_one(a, decider)
-  if outdated(a) then return {2, count('version')} end
   local was = known(a)
   if was then return {1, was.seq, was.outcomes} end
   local seq, candidates, outcomes, taken, seqs = count('seq'), {}, {}, 0, a.again
