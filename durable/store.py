@@ -293,7 +293,8 @@ class Store(Protocol):
 
         A commit with an admission from an old registry (older than before the commit) is answered
         `OUTDATED`, and nothing is stored. Its own waits may name new paths: no admission of the same commit is
-        old because of that, and its `keys` are to hold their entries. `STALE` goes before `CANCELLED`, and that before `OUTDATED`.
+        old because of that, and its `keys` are to hold their entries. `STALE` goes before `CANCELLED`, and
+        that before `OUTDATED`.
 
         A `Verdict` of yes resolves its wait when no candidate with a smaller sequence is open; of no, removes
         the candidate. One that concerns nothing any more is ignored.

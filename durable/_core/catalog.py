@@ -233,9 +233,9 @@ class Catalog:
         if not new:
             return self
         wider = copy(self)
-        wider._paths = {name: [*paths] for name, paths in self._paths.items()}
+        wider._paths = paths = {name: [*known] for name, known in self._paths.items()}  # noqa: SLF001 - our own
         for name, path in dict.fromkeys(new):
-            wider._paths.setdefault(name, []).append((path, _path_of(path)))
+            paths.setdefault(name, []).append((path, _path_of(path)))
         return wider
 
     def index_keys(self, name: str, document: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -126,10 +126,10 @@ def test_a_thread_that_stands_still_is_not_over_its_time(monkeypatch):
 def test_values_that_grow_exponentially_end_by_the_clock():
     doubled = "[[1]]" + ".map(a, [a, a])" * 30
     for text in (f"{doubled} == {doubled}", f"'' + {doubled} == ''", f"{doubled} in [{doubled}]"):
-        started = time.perf_counter()
+        started = time.thread_time()
         with pytest.raises(OverBounds):
             value(text)
-        assert time.perf_counter() - started < 2
+        assert time.thread_time() - started < 2
 
 
 def test_deep_documents_are_no_recursion():

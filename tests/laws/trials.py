@@ -92,6 +92,7 @@ class Trial:
 
     async def run(self) -> Report:
         """All of it, until a law is broken."""
+        gc.collect()
         gc.freeze()  # what was there before need not be searched for garbage of this trial
         with warnings.catch_warnings():
             warnings.simplefilter("error")
