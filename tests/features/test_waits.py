@@ -359,3 +359,34 @@ async def test_an_event_that_a_run_sends_beside_its_own_wait_is_for_that_wait(st
         await t.until_idle()
         (run,) = await t.runs()
         assert await run.result() == {"k": 7, "n": 2}
+
+
+async def test_a_wait_tells_when_it_began_though_its_run_was_out_of_memory_meanwhile(store):
+    @durable.function("child")
+    async def child(ctx):
+        await ctx.step.sleep("nap", "1h")
+
+    @durable.function("f")
+    async def f(ctx):
+        await ctx.step.wait_for_event("event", event="e", timeout="30d")
+        await ctx.step.wait_for_event("late", event="never", timeout="1h")
+        await ctx.step.wait_for_signal("signal", signal="signal", timeout="30d")
+        await ctx.step.invoke("child", function=child)
+        await ctx.step.sleep("nap", "1h")
+
+    async with TestEngine([f, child], store=store, max_warm=0) as t:
+        began = t.now
+        run = await t.start(f)
+        await t.advance("1h")
+        await t.send(durable.Event("e", {}))
+        await t.advance("2h")
+        await t.send_signal("signal", {})
+        await run.result()
+        hours = {
+            one.id: (
+                (one.started_at - began).total_seconds() / 3600,
+                (one.ended_at - began).total_seconds() / 3600,
+            )
+            for one in await run.steps()
+        }
+    assert hours == {"event": (0, 1), "late": (1, 2), "signal": (2, 3), "child": (3, 4), "nap": (4, 5)}
