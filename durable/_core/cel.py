@@ -27,7 +27,7 @@ from attrs import frozen
 
 from durable._core.cel_analysis import JSON, Equality, cut, equalities, fields_read, is_cheap, lookup
 from durable._core.cel_compile import compile_tree
-from durable._core.cel_kinds import EvaluationError, Meter, OverBounds
+from durable._core.cel_kinds import EvaluationError, Meter, OverBounds, Unmetered
 from durable._core.cel_rendering import as_text, canonical
 from durable._core.cel_syntax import parse
 from durable._core.cel_text import Misread, refuse
@@ -308,7 +308,9 @@ def index_key(value: JSON) -> str | None:
     """
     if value is None or value != value:  # noqa: PLR0124 (NaN equals nothing)
         return None
-    return canonical(value, Meter())
+    return canonical(
+        value, Unmetered()
+    )  # linear: an event that was accepted is never too large for its index
 
 
 def prune(condition: Condition, event: JSON) -> JSON:

@@ -28,6 +28,7 @@ __all__ = [
     "OperationError",
     "OverBounds",
     "Uint",
+    "Unmetered",
     "map_key",
     "type_name",
     "type_of",
@@ -132,6 +133,13 @@ class Meter:
             if left <= 0:
                 raise OverBounds(f"takes more than {BUDGET_S * 1000:.0f} ms")
             self.deadline = now + left
+
+
+class Unmetered(Meter):
+    """A meter for work that is bounded by the size of what it is done on."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
 
 
 def type_of(value: object) -> CelType:
