@@ -22,7 +22,7 @@ from durable.demo.table import table
 
 def demo(tmp_path, *arguments):
     """Run it as a user does, in a pipe."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHONASYNCIO"))}
     return subprocess.run(
         [sys.executable, "-m", "durable", "demo", *arguments],
         capture_output=True,
