@@ -6,6 +6,7 @@ and who asks, a line for each (gate, pool, limit). It may not know runs.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
@@ -47,24 +48,27 @@ class Limit:
 
 
 @define(eq=False, weakref_slot=False)
-class Gate:
+class Gate(ABC):
     """One gate: `asking` counts the jobs in lanes that will ask for it."""
 
     key: GateKey
     asking: int = 0
     lines: dict[tuple[Pool, Limit], Line] = field(factory=dict["tuple[Pool, Limit]", "Line"])
 
+    @abstractmethod
     def shut(self, rule: Rule | None, now: int) -> int | None:
         """``None`` if it is open; else the time when it will be, or `NEVER`."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def take(self, rule: Rule | None, now: int) -> None:
         """Go through; it is open."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def idle(self, now: int) -> bool:
         """Whether a fresh gate would answer the same."""
-        raise NotImplementedError
+        ...
 
 
 @define(eq=False, weakref_slot=False)
