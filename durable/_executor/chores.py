@@ -74,7 +74,7 @@ class Chores:
         self._service = service
         self._ticks: list[Tick] = []
         self._busy = False
-        self._peers = False
+        self.peers = False
         self._sweep_at = 0
         self._alive = asyncio.Lock()
         self._untidy = asyncio.Event()
@@ -97,8 +97,8 @@ class Chores:
 
     def has_peers(self) -> None:
         """Another engine was heard of: from now on heartbeats are needed, and the dead are looked for."""
-        if not self._peers:
-            self._peers = True
+        if not self.peers:
+            self.peers = True
             self._service.tasks.append(asyncio.Task(self._keep_alive(), loop=self._service.loop))
 
     async def run(self) -> None:

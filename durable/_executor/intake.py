@@ -62,8 +62,8 @@ class Intake:
         limits: Limits,
         ulids: Ulids,
         *,
-        asking: Callable[[], AbstractContextManager[Request | None]],
-        admitted: Callable[[Sequence[Admission], Admitted, int, Request | None], None],
+        asking: Callable[[], AbstractContextManager[Request]],
+        admitted: Callable[[Sequence[Admission], Admitted, int, Request], None],
     ) -> None:
         self._store = store
         self._clock = clock

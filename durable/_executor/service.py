@@ -39,6 +39,9 @@ _log = logging.getLogger("durable.engine")
 _RECENT = 256
 """Ends that are kept, for those who ask for a result a moment too late."""
 
+_STARTED = 10_000
+"""Runs that were started here of which is known that their end was not told yet."""
+
 _LOOK_AGAIN_SECONDS = 0.05
 _SELDOM_SECONDS = 5.0
 """How often a run that somebody else may execute is looked at, by those who wait for its end."""
@@ -84,6 +87,7 @@ class Service:
         """Resolves with what has stopped the engine's own work, if anything ever does."""
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._recent: dict[str, RunRecord] = {}
+        self._started: dict[str, None] = {}
         self._pulsed: asyncio.Future[None] | None = None
         self.worker = worker(
             engine,
@@ -287,6 +291,12 @@ class Service:
 
     # ------------------------------------------------------------ ends of runs
 
+    def started(self, run_id: str) -> None:
+        """A run was started here: who waits for its end need not look whether it has come already."""
+        self._started[run_id] = None
+        if len(self._started) > _STARTED:
+            del self._started[next(iter(self._started))]
+
     def watch(self, run_id: str) -> tuple[asyncio.Future[RunRecord], Callable[[], None]]:
         """Resolves with the end of a run that executes here; and how to stop watching."""
         watcher: asyncio.Future[RunRecord] = self.loop.create_future()
@@ -310,14 +320,17 @@ class Service:
             return
         ended, forget = self.watch(run.id)
         try:
-            # An end that came before the watch is in the store; that of a run which executes here is told.
-            if not ended.done() and not self.worker.has(run.id):
+            ours = f"{run.app}/{run.function_id}" in self.options.functions
+            told = self.worker.has(run.id) or (ours and run.id in self._started and not self.chores.peers)
+            if not ended.done() and not told:  # an end that came before the watch is in the store
                 await run.refresh()
             look_again = _LOOK_AGAIN_SECONDS
             while not run.status.ended:
+                if ours:  # most probably it will be told; surely where nobody else executes
+                    look_again = (
+                        min(2 * look_again, _SELDOM_SECONDS) if self.chores.peers else _SELDOM_SECONDS
+                    )
                 await asyncio.wait([ended], timeout=look_again)
-                if f"{run.app}/{run.function_id}" in self.options.functions:
-                    look_again = min(2 * look_again, _SELDOM_SECONDS)  # most probably it will be told
                 if ended.done():
                     run.ended(ended.result())
                 else:
@@ -335,6 +348,7 @@ class Service:
 
     def _run_ended(self, record: RunRecord) -> None:
         self.chores.run_ended()
+        self._started.pop(record.id, None)
         self._recent[record.id] = record
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]

@@ -128,13 +128,13 @@ class Worker:
         self._wanted.set()
 
     @contextmanager
-    def asking(self) -> Generator[Request | None, None, None]:
-        """A call whose answer may hold deliveries: what it may claim for us."""
+    def asking(self) -> Generator[Request, None, None]:
+        """A call whose answer may hold deliveries: what it may claim for us, which may be nothing."""
         with self.post.numbers.asking():
             free = 0 if self.draining or not self._pools else max(0, self._free())
             self._promised += free
             try:
-                yield Request(self.engine_id, self.post.numbers.seen, self._pools, free) if free else None
+                yield Request(self.engine_id, self.post.numbers.seen, self._pools, free)
             finally:
                 self._promised -= free
                 if free and self._backlog:
@@ -191,8 +191,7 @@ class Worker:
     async def turn(self) -> bool:
         """Ask once; whether there is more to ask for."""
         self.alarm.asking()
-        with self.asking() as free:
-            request = free or Request(self.engine_id, self.post.numbers.seen, self._pools, 0)
+        with self.asking() as request:
             claimed = await self._store.claim(self.clock.now_ms(), request)
             if request.engine != self.engine_id:  # taken for dead meanwhile: what it says concerns nobody
                 return True
@@ -210,12 +209,10 @@ class Worker:
 
     # ------------------------------------------------------------ deliveries
 
-    def admitted(
-        self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request | None
-    ) -> None:
+    def admitted(self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request) -> None:
         """What became of a batch of admissions, stored at `now`."""
         self.alarm.due(chain.from_iterable(due_times(one, now) for one in admissions))
-        if request is not None and request.engine == self.engine_id:
+        if request.engine == self.engine_id:
             self.post.take(answer.deliveries)
         self._heard(answer.woke)
         self._consider(answer.answers)

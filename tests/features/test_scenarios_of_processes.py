@@ -316,6 +316,27 @@ async def test_22_an_idle_engine_makes_no_store_call(store):
         assert counting.calls == []
 
 
+async def test_22_a_burst_that_fills_every_place_is_not_taken_for_another_engine(store_url):
+    """No heartbeats afterwards; and who waits for the ends of runs that were started here reads nothing."""
+    counting = Counting(store_at(store_url))
+
+    @durable.function("f")
+    async def f(ctx):
+        return await ctx.step.run("one", asyncio.sleep, 0)
+
+    async with durable.Engine(counting, functions=[f], lease="30ms", max_concurrency=3) as engine:
+
+        async def one():
+            return await (await engine.start(f)).result()
+
+        await asyncio.gather(*[one() for _ in range(300)])
+        assert {"history", "extend"}.isdisjoint(counting.calls)
+        await asyncio.sleep(0.1)
+        counting.calls.clear()
+        await asyncio.sleep(0.1)
+        assert counting.calls == []
+
+
 async def test_22_runs_that_wait_cause_no_store_call_until_their_time_comes(store):
     counting = Counting(store)
 
