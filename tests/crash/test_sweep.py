@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 
 import durable
+from durable._core.journal import Journal
+from durable.records import StepKind
 from durable.testing.faults import Death, Moment, crash_points, live_on
 from durable_stores.memory import MemoryStore
 from durable_stores.sqlite import SQLiteStore
@@ -81,6 +83,20 @@ async def test_a_handler_survives_a_crash_at_every_write(one, stores, totals):
     totals.setdefault("memory" if stores is MemoryStore else "sqlite", Report()).add(report)
     assert not report.violations, "\n".join(report.violations)
     assert report.points > 15
+
+
+async def test_the_corpus_has_steps_of_every_kind(monkeypatch):
+    kinds = set()
+    record = Journal.record
+
+    def recorded(self, key, kind, state, **about):
+        kinds.add(kind)
+        return record(self, key, kind, state, **about)
+
+    monkeypatch.setattr(Journal, "record", recorded)
+    for one in CASES:
+        await sweep_case(one, MemoryStore, deaths=[])
+    assert kinds == set(StepKind) - {StepKind.AI}
 
 
 def pairs(one, times, seed):
