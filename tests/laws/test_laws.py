@@ -16,7 +16,7 @@ from tests.laws.generator import generate
 from tests.laws.trials import Report, Trial
 
 BATCH = 50
-BATCHES = 3
+BATCHES = 2
 
 
 def check(report: Report, seed: int, text: str) -> None:
