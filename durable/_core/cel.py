@@ -308,9 +308,8 @@ def index_key(value: JSON) -> str | None:
     """
     if value is None or value != value:  # noqa: PLR0124 (NaN equals nothing)
         return None
-    return canonical(
-        value, Unmetered()
-    )  # linear: an event that was accepted is never too large for its index
+    # Linear: an event that was accepted is never too large for its index.
+    return canonical(value, Unmetered())
 
 
 def prune(condition: Condition, event: JSON) -> JSON:

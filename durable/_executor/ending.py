@@ -167,7 +167,8 @@ def unwind(session: Session) -> Coroutine[Any, Any, None]:
     """Take the handler apart: its root frame first, then its children, then callbacks.
 
     Nothing is recorded from the call on. The root has 32 turns, since a handler inside an anyio group waits for
-    its own children; and one second in all, after which what is left is left behind and named in the log.
+    its own children; all of it has a second, and one more after a reminder. What goes on is left, and named in
+    the log.
     """
     session.tasks.unwinding = session.rounds.stopped = True
     return _unwind(session)
@@ -189,7 +190,7 @@ async def _unwind(session: Session) -> None:
         left.add(root)
     for task in await _let_end(session, left):
         _log.warning(
-            "run %s: %r has not ended within a second of being unwound; it is left", session.run_id, task
+            "run %s: %r has not ended though it was unwound and reminded; it is left", session.run_id, task
         )
 
 
