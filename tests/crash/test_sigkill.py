@@ -127,7 +127,7 @@ def results(entries):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_repeated(nursery, seed):
     draw = random.Random(seed)
-    runs, kills, began = 6, 0, time.monotonic()
+    runs, kills, began = 40, 0, time.monotonic()
     while kills < 10:
         pid = nursery.start("chains", runs=runs)
         if draw.random() < 0.25:
