@@ -6,6 +6,7 @@ fixture `loop_factory` runs on each loop by itself.
 """
 
 import asyncio
+import gc
 import importlib.util
 import inspect
 import os
@@ -52,6 +53,12 @@ def pytest_configure():
                 return new_loop(name)
 
         asyncio.set_event_loop_policy(Policy())
+
+
+def pytest_collection_finish():
+    """What is there before the first test need not be searched for garbage: tests that collect do it often."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header():

@@ -93,7 +93,7 @@ class Trial:
     async def run(self) -> Report:
         """All of it, until a law is broken."""
         gc.collect()
-        gc.freeze()  # what was there before need not be searched for garbage of this trial
+        gc.freeze()  # a trial collects after each of its histories, and what is older is none of its garbage
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", "function .* is used by parallel branches at once")
