@@ -44,6 +44,9 @@ class Operation:
     def __init__(self, step: str) -> None:
         self.step = step
 
+    def __str__(self) -> str:
+        return f"step {self.step!r}"
+
     def read(self, value: bytes) -> Any:
         """The value that the handler receives, from what was stored."""
         return decode(value, PLAIN, what=f"the result of step {self.step!r}")

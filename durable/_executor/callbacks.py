@@ -11,6 +11,7 @@ import inspect
 from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
@@ -33,13 +34,19 @@ __all__ = ["call", "store_form"]
 def _variables(attempt: Attempt) -> Variables:
     """A copy of the caller's context variables in which `attempt` is executing, outside of the handler."""
     variables = copy_context()
-    variables.run(attempting.set, attempt)
-    variables.run(owner.set, None)
+    variables.run(_enter, attempt)
     return variables
+
+
+def _enter(attempt: Attempt) -> None:
+    attempting.set(attempt)
+    owner.set(None)
 
 
 def is_coroutine_function(fn: Any) -> bool:
     """Whether calling `fn` gives a coroutine, without a thread."""
+    if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
+        return True  # `inspect` takes 1.5 µs to say so
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
 
 
@@ -56,10 +63,10 @@ async def call(op: Call, attempt: Attempt, threads: CapacityLimiter) -> Any:
     if is_coroutine_function(op.fn):
         body = op.fn(*op.args, **op.kwargs)
         if op.timeout is None:
-            return await in_context(variables, body, f"step {op.step!r}")
+            return await in_context(variables, body, op)
         async with asyncio.timeout(op.timeout / 1000):
-            return await in_context(variables, body, f"step {op.step!r}")
-    return await in_context(variables, _in_thread(op, threads), f"step {op.step!r}")
+            return await in_context(variables, body, op)
+    return await in_context(variables, _in_thread(op, threads), op)
 
 
 async def _in_thread(op: Call, threads: CapacityLimiter) -> Any:

@@ -32,6 +32,7 @@ class Owner(Protocol):
     """The run to which tasks belong."""
 
     unwinding: bool
+    resumed: float
 
     def number(self) -> int:
         """The number of a task that is about to be made, in order of creation."""
@@ -47,10 +48,11 @@ owner: ContextVar[Owner | None] = ContextVar("durable_owner", default=None)
 
 
 class RunTasks:
-    """The tasks of one run beside its root; `touch` is told of each birth and end."""
+    """The tasks of one run, and since when its root has the loop; `touch` is told of each birth and end."""
 
     def __init__(self, touch: Callable[[], None]) -> None:
         self.alive: set[asyncio.Future[Any]] = set()
+        self.resumed = perf_counter()
         self.unwinding = False
         self.abandoned = False
         self._touch = touch
@@ -160,20 +162,17 @@ class TaskFactory:
         return True
 
 
-def _watch(what: str, began: float) -> None:
-    """Say so when a piece of user code, since `began`, has held up the loop."""
-    seconds = perf_counter() - began
-    if seconds > _BLOCKING_SECONDS:
-        _log.warning(
-            "%s held up the event loop for %.1f s, and every run of this process with it: give blocking work "
-            "to a step as a plain function, which runs in a thread",
-            what,
-            seconds,
-        )
+def _say_blocked(what: object, began: float) -> None:
+    _log.warning(
+        "%s held up the event loop for %.1f s, and every run of this process with it: give blocking work "
+        "to a step as a plain function, which runs in a thread",
+        what,
+        perf_counter() - began,
+    )
 
 
 @types.coroutine
-def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: str) -> Generator[Any, Any, Any]:
+def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: object) -> Generator[Any, Any, Any]:
     """Drive a handler. While the run unwinds, whatever arrives at its root frame becomes an `Interrupt`.
 
     Thrown into the futures that the handler awaits, an interrupt would be swallowed by
@@ -181,34 +180,38 @@ def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: str) -> Generator[A
     of them. It is thrown once: what a ``finally`` awaits afterwards may end by itself or be cancelled.
     """
     interrupted = False
-    began = perf_counter()
+    run.resumed = perf_counter()
     try:
         yielded = coro.send(None)
         while True:
-            _watch(what, began)
+            if perf_counter() - run.resumed > _BLOCKING_SECONDS:
+                _say_blocked(what, run.resumed)
             try:
                 sent = yield yielded
             except GeneratorExit:
                 coro.close()
                 raise
             except BaseException as error:
-                began = perf_counter()
+                run.resumed = perf_counter()
                 if run.unwinding and not interrupted:
                     interrupted = True
                     yielded = coro.throw(Interrupt())
                 else:
                     yielded = coro.throw(error)
             else:
-                began = perf_counter()
+                run.resumed = perf_counter()
                 yielded = coro.send(sent)
     except StopIteration as stop:
         return stop.value
     finally:
-        _watch(what, began)
+        if perf_counter() - run.resumed > _BLOCKING_SECONDS:
+            _say_blocked(what, run.resumed)
 
 
 @types.coroutine
-def in_context(context: Context, coro: Coroutine[Any, Any, Any], what: str) -> Generator[Any, Any, Any]:
+def in_context(  # noqa: C901 (one generator frame, on the hot path)
+    context: Context, coro: Coroutine[Any, Any, Any], what: object
+) -> Generator[Any, Any, Any]:
     """Drive a callback within `context`, in the task that awaits: it costs no task of its own.
 
     An `Interrupt` reaches the callback as `CancelledError`, which is what any coroutine understands, and
@@ -219,7 +222,8 @@ def in_context(context: Context, coro: Coroutine[Any, Any, Any], what: str) -> G
     try:
         yielded = context.run(coro.send, None)
         while True:
-            _watch(what, began)
+            if perf_counter() - began > _BLOCKING_SECONDS:
+                _say_blocked(what, began)
             try:
                 sent = yield yielded
             except GeneratorExit:
@@ -244,4 +248,5 @@ def in_context(context: Context, coro: Coroutine[Any, Any, Any], what: str) -> G
             raise interrupt from None
         raise
     finally:
-        _watch(what, began)
+        if perf_counter() - began > _BLOCKING_SECONDS:
+            _say_blocked(what, began)

@@ -48,6 +48,6 @@ class Host(Protocol):
         """Execute this beside everything else, to its end."""
         ...
 
-    async def call(self, op: Call, attempt: Attempt) -> Any:
+    def call(self, op: Call, attempt: Attempt) -> Coroutine[Any, Any, Any]:
         """Call a step's function once."""
         ...

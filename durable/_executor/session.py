@@ -74,7 +74,6 @@ class Session:
         self.root: asyncio.Task[None] | None = None
         self.tasks = RunTasks(self.rounds.quiet.touch)
         self._spent = 0
-        self._turn_began = 0.0
         self.size = sum(len(memo.value or b"") for memo in history.memos)
         self.outbox = Outbox(host.loop)
         self.parked = False
@@ -100,7 +99,6 @@ class Session:
 
     def start(self) -> None:
         """Call the handler from the top."""
-        self._turn_began = perf_counter()
         self.root = asyncio.Task(self._main(), loop=self.host.loop, name=f"durable {self.run_id}")
 
     async def _main(self) -> None:
@@ -139,7 +137,7 @@ class Session:
         """Do what `op` says, once; or return what it returned when it was done before."""
         key, entry, lone = self._meet(op)
         if lone:
-            if self._spent >= _STEPS_PER_TURN or perf_counter() - self._turn_began > _SECONDS_PER_TURN:
+            if self._spent >= _STEPS_PER_TURN or perf_counter() - self.tasks.resumed > _SECONDS_PER_TURN:
                 await self._yield()
             if entry is None:
                 if isinstance(op, ops.Call) and op.timeout is None and self._begins_anew(key):
@@ -162,7 +160,6 @@ class Session:
         """Let others have the loop: a long replay must not hold it up."""
         self._spent = 0
         await asyncio.sleep(0)
-        self._turn_began = perf_counter()
 
     def _meet(self, op: ops.Operation) -> tuple[Key, Entry | None, bool]:
         """Which step this is, what is known of it, and whether it is all that the run does."""
@@ -174,7 +171,7 @@ class Session:
                 "steps cannot be nested; call it from the handler"
             )
         task = asyncio.current_task()
-        if self.unwinding:
+        if self.tasks.unwinding:
             raise Interrupt if task is self.root else asyncio.CancelledError
         key = self.journal.identify(op.step)
         entry = self.journal.meet(key, op.kind)
@@ -255,7 +252,7 @@ class Session:
             started=pending.started,
             ended=self.host.clock.now_ms(),
         )
-        self.draft.memos.append(memo)
+        self.outbox.draft.memos.append(memo)
         if pending.attempt or op.kind in _ARMED_KINDS:
             self.draft.drop.append(pending.ref)
             self.armed.discard(pending.ref)
@@ -338,7 +335,8 @@ class Session:
         if self.parked:
             self.parked = False
             self.host.revived(self)
-        self._stay()
+        if self._resting:
+            self._stay()
         self.host.committer.add(self)
 
     def _stay(self) -> None:
@@ -396,7 +394,6 @@ class Session:
         self.gen = history.run.gen
         self.parked = False
         self._stay()
-        self._turn_began = perf_counter()
         self.hear(history.fired)
 
     def hear(self, fired: tuple[Fired, ...]) -> None:

@@ -31,7 +31,6 @@ from durable.records import (
     Park,
     Request,
     RunStatus,
-    Yield,
 )
 
 if TYPE_CHECKING:
@@ -288,9 +287,9 @@ class Worker:
 
     # ------------------------------------------------------------ what sessions ask for
 
-    async def call(self, op: Call, attempt: Attempt) -> Any:
+    def call(self, op: Call, attempt: Attempt) -> Coroutine[Any, Any, Any]:
         """Call a step's function once."""
-        return await callbacks.call(op, attempt, self._threads)
+        return callbacks.call(op, attempt, self._threads)
 
     def warn_once(self, text: str) -> None:
         """Warn of something about a function, the first time."""
@@ -356,9 +355,7 @@ class Worker:
             self._over(session, None)
 
     def _went(self, session: Session, commit: Commit) -> None:
-        if isinstance(commit.then, End | Yield) or (
-            isinstance(commit.then, Park) and session.end is not None
-        ):
+        if commit.then is session.end:
             self._over(session, commit.then)
         elif isinstance(commit.then, Park) and session.may_rest(commit.gen):
             self._parked(session)
