@@ -29,6 +29,7 @@ _ROOT_TURNS = 32
 """Turns that the handler's root frame has to unwind, before its children are cancelled."""
 
 _UNWIND_SECONDS = 1.0
+_REMINDED_SECONDS = 0.05
 
 
 def returned(session: Session, output: Any) -> None:
@@ -167,8 +168,8 @@ def unwind(session: Session) -> Coroutine[Any, Any, None]:
     """Take the handler apart: its root frame first, then its children, then callbacks.
 
     Nothing is recorded from the call on. The root has 32 turns, since a handler inside an anyio group waits for
-    its own children; all of it has a second, and one more after a reminder. What goes on is left, and named in
-    the log.
+    its own children; all of it has a second. What goes on is reminded, and if that ends it no more than the first
+    time, it is left, and named in the log.
     """
     session.tasks.unwinding = session.rounds.stopped = True
     return _unwind(session)
@@ -208,7 +209,7 @@ async def _let_end(session: Session, tasks: set[asyncio.Future[Any]]) -> set[asy
             return late
         if late:
             reminded = True
-            until += _UNWIND_SECONDS
+            until += _REMINDED_SECONDS
         tasks = late or {one for one in session.tasks.alive if not one.done()}
         for task in tasks:
             task.cancel()
