@@ -398,6 +398,8 @@ class Session:
 
     def hear(self, fired: tuple[Fired, ...]) -> None:
         """Things that the run waited for are over."""
+        if self.unwinding or self.end is not None:
+            return  # the store keeps them; a step that is being unwound is not given up
         with self.rounds.together():
             for one in fired:
                 pending = self.waiting.get(one.ref)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 
@@ -306,3 +307,40 @@ async def test_the_attempt_of_a_run_is_the_handlers(store):
         await run.refresh()
         assert run.attempt == 1
         assert run.status == "waiting"
+
+
+async def test_an_attempt_that_is_given_back_keeps_its_number_whatever_comes_meanwhile(store):
+    attempts, retried, release, heard = [], asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work():
+        attempts.append(durable.current().attempt)
+        if len(attempts) == 1:
+            raise ValueError("once")
+        retried.set()
+        await release.wait()
+
+    @durable.function("f", backoff=durable.Backoff("1ms", jitter=0))
+    async def f(ctx):
+        try:
+            event, _ = await asyncio.gather(
+                ctx.step.wait_for_event("w", event="go", timeout="1h"), ctx.step.run("work", work)
+            )
+        finally:
+            if ctx.evicting:
+                await heard.wait()
+        return event.data
+
+    async with durable.Engine(store, functions=[f]) as engine:
+        run = await engine.start(f)
+        await retried.wait()
+        (session,) = engine._service.worker.sessions.values()
+        hear = session.hear
+        session.hear = lambda fired: (hear(fired), heard.set())
+        session.let_go()
+        while session.rounds.awaiting:  # noqa: ASYNC110 (a turn of the loop is what is waited for)
+            await asyncio.sleep(0)
+        await engine.send(durable.Event("go", {"n": 1}))
+        await heard.wait()
+        release.set()
+        assert await run.result("10s") == {"n": 1}
+    assert attempts == [0, 1, 1]
