@@ -32,8 +32,11 @@ def compare(book: RunBook, former: Pass, later: Pass, agreed: int) -> None:
     for place in range(length):
         mine = later.trace[place] if place < len(later.trace) else "nothing"
         if mine != former.trace[place]:
-            if book.book.timed and former.trace[place] in later.trace[place:]:
-                return  # the limit in real time that cancels it has passed at another moment
+            if book.book.timed and (
+                former.trace[place] in later.trace[place:]
+                or (not ended and former.trace[place][0] == "cancelled")
+            ):
+                return  # the limit in real time that cancels it passes at another moment
             book.violate(
                 "L1",
                 f"decision {place} of {agreed} was {former.trace[place]}, in the replay it is {mine}"
