@@ -175,7 +175,7 @@ class StoreError(DurableError):
     """The store cannot be reached or used, or its data is from a newer version; nothing was half-written."""
 
 
-class EventRejected(DurableError):
+class EventRejected(DurableError, ValueError):
     """An event is not valid (name, data, time); of a list that holds one, nothing was stored."""
 
 

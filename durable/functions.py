@@ -176,6 +176,16 @@ def _check_handler(here: str, what: str, handler: object) -> None:
     called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", None)  # noqa: B004
     if not inspect.iscoroutinefunction(called) and not inspect.iscoroutinefunction(handler):
         raise ConfigError(f"{here}: {what} must be an `async def` function of one argument, got {handler!r}")
+    try:
+        shape = inspect.signature(cast("Callable[..., Any]", handler))
+    except ValueError:  # written in C: it tells nobody
+        return
+    try:
+        shape.bind("ctx")
+    except TypeError as error:
+        raise ConfigError(
+            f"{here}: {what} is called with one argument, the context, which does not fit {shape}: {error}"
+        ) from None
 
 
 def _named(here: str, name: object, default: str) -> str:

@@ -95,6 +95,8 @@ def instance(what: str, value: object, wanted: type[T]) -> T:
 
 def observing(observers: Sequence[Observer]) -> tuple[Observer, ...]:
     """Observers, checked."""
+    if not isinstance(cast("object", observers), list | tuple):
+        raise ConfigError(f"Engine(observers): give a list of observers, got {shown(observers)}")
     for one in observers:
         if not isinstance(cast("object", one), Observer):
             raise ConfigError(f"Engine(observers): a list of durable.Observer objects, got {shown(one)}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from durable._core.operations import Call
     from durable._executor.committer import Committer
+    from durable._executor.draft import Pending
     from durable._executor.intake import Intake
     from durable._executor.session import Session
     from durable.clock import Clock
@@ -50,4 +51,8 @@ class Host(Protocol):
 
     def call(self, op: Call, attempt: Attempt) -> Coroutine[Any, Any, Any]:
         """Call a step's function once."""
+        ...
+
+    def arm(self, session: Session, pending: Pending) -> None:
+        """Begin a fresh step that calls nothing: set its timer, register its wait, send what it sends."""
         ...

@@ -294,7 +294,7 @@ class Session:
         elif isinstance(pending.op, ops.Call):
             calling.beside(self, pending)
         else:
-            arming.arm(self, pending)
+            self.host.arm(self, pending)
 
     def wait(self, pending: Pending) -> None:
         """The step has its timer or its wait, and waits."""

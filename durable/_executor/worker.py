@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable._core.admission import due_times, written_due_times
 from durable._core.lifecycle import ended_record
-from durable._executor import callbacks, ending
+from durable._executor import arming, callbacks, ending
 from durable._executor.alarm import Alarm
 from durable._executor.committer import Committer
 from durable._executor.judging import judge
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from durable._core.catalog import Catalog
     from durable._core.operations import Call
-    from durable._executor.draft import Draft
+    from durable._executor.draft import Draft, Pending
     from durable._executor.intake import Intake
     from durable.clock import Clock
     from durable.context import Attempt
@@ -290,6 +290,10 @@ class Worker:
     def call(self, op: Call, attempt: Attempt) -> Coroutine[Any, Any, Any]:
         """Call a step's function once."""
         return callbacks.call(op, attempt, self._threads)
+
+    def arm(self, session: Session, pending: Pending) -> None:
+        """Begin a fresh step that calls nothing."""
+        arming.arm(session, pending)
 
     def warn_once(self, text: str) -> None:
         """Warn of something about a function, the first time."""

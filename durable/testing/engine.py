@@ -10,6 +10,8 @@ from durable.context import running
 from durable.durations import from_ms, to_ms
 from durable.engine import Engine
 from durable.errors import DurableError
+from durable.hosting import name_of
+from durable.records import RunStatus
 from durable.testing.clock import VirtualClock
 from durable.testing.workers import ReplayingWorker, StubbedWorker
 
@@ -26,7 +28,7 @@ __all__ = ["Stuck", "TestEngine"]
 
 
 class Stuck(DurableError):
-    """A run can never end: nothing is due at any time, and it still waits. The message says for what."""
+    """A run can never end: nothing that falls due at any time concerns it. The message says what it waits for."""
 
 
 class TestEngine(Engine):
@@ -88,8 +90,19 @@ class TestEngine(Engine):
         return from_ms(self._virtual.now_ms())
 
     def stub(self, step_id: str, value: Any) -> None:
-        """The step of this name returns `value`, or raises it, instead of running its callback."""
-        self._stubs[step_id] = value
+        """The step of this name returns `value`, or raises it, instead of doing what it does.
+
+        A callback is not called, a function not invoked, an event not waited for or sent. A stubbed wait
+        returns a `durable.Event`, or ``None`` for a time-out; one for a signal its data.
+
+        Raises:
+            ConfigError: `step_id` is no name that a step can have.
+
+        Example:
+            >>> t.stub("charge", {"receipt": "r-1"})
+            >>> t.stub("approval", durable.Event("order/approved", {"order_id": "o-1"}))
+        """
+        self._stubs[name_of("stub(step_id)", step_id)] = value
 
     # ------------------------------------------------------------ time
 
@@ -134,7 +147,20 @@ class TestEngine(Engine):
             if limit is not None and (due is None or due > limit):
                 self._virtual.jump(limit)
                 raise TimeoutError(f"run {run.id} did not end by {from_ms(limit).isoformat()}")
-            if due is None:
+            if due is None or await self._waits_for_ever(run.id):
                 waits = "; ".join(run.waiting_for) or f"nothing (its status is {run.status})"
                 raise Stuck(f"run {run.id} of {run.function_id!r} can never end; it waits for: {waits}")
             self._virtual.jump(due)
+
+    async def _waits_for_ever(self, run_id: str) -> bool:
+        """Whether nothing that falls due concerns a run: cron lines tick on, but not for it."""
+        history = await self._read(run_id)
+        run = history.run
+        if run.status is RunStatus.QUEUED:
+            return run.due <= self._virtual.now_ms() and run.function not in self._options.functions
+        if run.status is not RunStatus.WAITING or history.timers or history.fired or not history.waits:
+            return False
+        children = [one.child for one in history.waits if one.until is None]
+        if len(children) < len(history.waits) or None in children:
+            return False
+        return all([await self._waits_for_ever(one) for one in children if one is not None])

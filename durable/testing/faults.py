@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from durable.store import Store
 
     Scenario = Callable[[TestEngine], Awaitable[Any]]
-    Where = str | Store | Callable[[], str | Store]
+    Where = str | Callable[[], str | Store]
 
 __all__ = ["NEVER_LATE", "CrashingStore", "Death", "Moment", "Witness", "crash_points", "kill", "live_on"]
 
@@ -189,18 +189,12 @@ async def kill(engine: TestEngine) -> None:
 async def _take_apart(service: Service) -> None:
     worker = service.worker
     had_started = bool(service.tasks)
-    for task in service.tasks:
-        task.cancel()
-    await asyncio.gather(*service.tasks, return_exceptions=True)
-    service.tasks.clear()
-    for task in worker._keepers:  # noqa: SLF001 - as above
-        task.cancel()
-    worker.alarm.stop()
-    await asyncio.gather(*service.tasks, return_exceptions=True)
-    service.tasks.clear()
-    for task in worker._keepers:  # noqa: SLF001 - as above
-        task.cancel()
-    worker.alarm.stop()
+    for _ in range(2):  # a task may make another while it is taken apart
+        for task in (*service.tasks, *worker._keepers):  # noqa: SLF001 - as above
+            task.cancel()
+        await asyncio.gather(*service.tasks, return_exceptions=True)
+        service.tasks.clear()
+        worker.alarm.stop()
     while worker.sessions:  # an answer that was under way may begin one more
         _, session = worker.sessions.popitem()
         session.end = session.end or ending.GIVEN_UP
@@ -405,28 +399,33 @@ async def crash_points(
         >>> await crash_points(scenario, functions=[transfer])
         26
     """
-    if isinstance(store, str) and not store.startswith("memory:"):
+    if not callable(store) and not (isinstance(store, str) and store.startswith("memory:")):
         raise ConfigError(
             f"crash_points(store={store!r}): each crash needs an empty store of its own: "
-            "give a function that returns a new URL each time"
+            "give a function that returns a new URL or object each time"
         )
+    await _life(scenario, functions, store, (), options)  # what fails without a crash says so
     tried = 0
     for at in range(1, 1_000_000):
         reached = False
         for moment in (Moment.BEFORE, Moment.AFTER):
-            where: Any = store() if callable(store) else store
-            died = await live_on(
-                scenario,
-                functions=functions,
-                store=_opened_by(where),
-                deaths=[Death(at, moment)],
-                **options,
-            )
+            died = await _life(scenario, functions, store, (Death(at, moment),), options)
             reached = reached or bool(died)
             tried += len(died)
         if not reached:
             break
     return tried
+
+
+async def _life(
+    scenario: Scenario,
+    functions: Sequence[Function[Any]],
+    store: str | Callable[[], str | Store],
+    deaths: Sequence[Death],
+    options: dict[str, Any],
+) -> list[str]:
+    where = store() if callable(store) else store
+    return await live_on(scenario, functions=functions, store=_opened_by(where), deaths=deaths, **options)
 
 
 def _opened_by(where: str | Store) -> Store | Callable[[], Store]:

@@ -54,6 +54,23 @@ OPTIONS = [
 ]
 
 
+async def no_argument(): ...
+
+
+async def two_arguments(ctx, more): ...
+
+
+async def by_name_only(*, ctx): ...
+
+
+@pytest.mark.parametrize("handler", [no_argument, two_arguments, by_name_only])
+def test_a_handler_that_cannot_be_called_with_a_context_is_refused_at_once(handler):
+    with pytest.raises(durable.ConfigError, match=r"'f'.*one argument, the context"):
+        durable.function("f")(handler)
+    with pytest.raises(durable.ConfigError, match=r"'bad'.*on_failure.*one argument"):
+        declare(on_failure=handler)
+
+
 @pytest.mark.parametrize(("option", "value", "shown"), OPTIONS, ids=lambda v: repr(v)[:30])
 def test_a_wrong_option_of_a_function_is_named_with_its_value(option, value, shown):
     with pytest.raises(durable.ConfigError) as caught:
@@ -266,6 +283,8 @@ ENGINES = [
     ({"limits": 5}, ["limits", "5"]),
     ({"retention": "7d"}, ["retention", "7d"]),
     ({"observers": [5]}, ["observers", "5"]),
+    ({"observers": durable.Observer()}, ["observers", "a list"]),
+    ({"observers": 3}, ["observers", "a list", "3"]),
     ({"version": 5}, ["version", "5"]),
 ]
 

@@ -12,6 +12,7 @@ import pytest
 import durable
 from durable.testing import Stuck, TestEngine, crash_points
 from durable.urls import store_at
+from durable_stores.memory import MemoryStore
 
 
 async def echo(value=None):
@@ -180,6 +181,19 @@ async def test_invoke_of_a_run_that_can_never_end_is_stuck(store):
             await t.invoke(parent)
 
 
+@durable.function("hourly", trigger=durable.cron("@hourly"))
+async def hourly(ctx):
+    pass
+
+
+async def test_a_cron_line_that_ticks_on_keeps_nobody_from_being_stuck(store):
+    async with TestEngine([elsewhere], store=store):
+        pass
+    async with TestEngine([parent, hourly], store=store) as t:
+        with pytest.raises(Stuck, match="'call'"):
+            await t.invoke(parent)
+
+
 # ---------------------------------------------------------------- stubs
 
 
@@ -251,6 +265,44 @@ async def test_a_stub_gives_the_annotated_type(store):
     assert seen == [when]
 
 
+@durable.function("waiter")
+async def waiter(ctx):
+    event = await ctx.step.wait_for_event("event", event="never", timeout="1h")
+    signal = await ctx.step.wait_for_signal("signal", signal="never", timeout="1h")
+    sent = await ctx.step.send_event("send", durable.Event("news"))
+    await ctx.step.sleep("nap", "9d")
+    child = await ctx.step.invoke("call", function="elsewhere")
+    return [event and event.data, signal and signal.data, sent, child]
+
+
+async def test_steps_without_a_callback_have_stubs_too(store):
+    async with TestEngine([waiter, elsewhere], store=store) as t:
+        before = t.now
+        t.stub("event", durable.Event("never", {"n": 1}))
+        t.stub("signal", {"n": 2})
+        t.stub("send", ["id-1"])
+        t.stub("nap", None)
+        t.stub("call", "child's")
+        assert await t.invoke(waiter) == [{"n": 1}, {"n": 2}, ["id-1"], "child's"]
+        assert t.now == before
+        assert len(await t.events(name="news")) == 0
+        t.stub("event", None)
+        t.stub("signal", None)
+        assert (await t.invoke(waiter))[:2] == [None, None]
+        t.stub("call", ValueError("no"))
+        with pytest.raises(durable.RunFailed, match="ValueError: no"):
+            await t.invoke(waiter)
+        t.stub("event", {"n": 1})
+        with pytest.raises(durable.RunFailed, match=r"give a durable\.Event or None"):
+            await t.invoke(waiter)
+
+
+@pytest.mark.parametrize("wrong", ["", 3, None])
+async def test_the_name_of_a_stub_is_checked(wrong):
+    with pytest.raises(durable.ConfigError, match=r"stub\(step_id\)"):
+        TestEngine().stub(wrong, 1)
+
+
 # ---------------------------------------------------------------- crashes
 
 
@@ -315,12 +367,14 @@ async def test_a_scenario_that_fails_without_a_crash_is_said():
     async def scenario(engine):
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as caught:
         await crash_points(scenario, functions=[sleeping])
+    assert not hasattr(caught.value, "__notes__")  # no crash is to blame
 
 
-async def test_one_file_for_all_crashes_is_refused(tmp_path):
+@pytest.mark.parametrize("one", ["sqlite:///one.db", MemoryStore(), 3])
+async def test_one_store_for_all_crashes_is_refused(one):
     async def scenario(engine): ...
 
     with pytest.raises(durable.ConfigError, match="store"):
-        await crash_points(scenario, functions=[sleeping], store=f"sqlite:///{tmp_path / 'one.db'}")
+        await crash_points(scenario, functions=[sleeping], store=one)
