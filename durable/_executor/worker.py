@@ -255,6 +255,9 @@ class Worker:
                 self._forget(session)
                 self.keep(ending.unwind(session))
             self._announce(claim)
+        elif session is not None and not claim.warm:  # another engine has gone on with it meanwhile
+            self._lose(session)
+            self._begin(claim)
         elif session is not None and not session.unwinding and session.end is None:
             self.warm.take(run.id)
             self.observers.run_resumed(run.id, run.function)

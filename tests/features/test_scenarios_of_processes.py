@@ -1,6 +1,6 @@
 """Faults of systems that people run, each as a test; the numbers are those of the project's list of scenarios.
 
-Here: those of whole processes: mass resume, their end, idleness.
+Here: those of whole processes: several on one store, mass resume, their end, idleness.
 """
 
 from __future__ import annotations
@@ -22,6 +22,40 @@ from durable.urls import store_at
 
 async def is_waiting(run):
     return (await run.refresh()).status == "waiting"
+
+
+# ---------------------------------------------------------------- 4: several engines on one store
+
+
+async def test_4_a_run_that_engines_hand_to_and_fro_goes_on_and_repeats_nothing(store):
+    calls, gates = [], [asyncio.Event() for _ in range(6)]
+
+    async def note(number):
+        calls.append(number)
+
+    @durable.function("f")
+    async def f(ctx):
+        for number in range(6):
+            await ctx.step.sleep(f"nap {number}", "30ms")
+            await ctx.step.run(f"note {number}", note, number)
+
+    @durable.function("busy")
+    async def busy(ctx):
+        await ctx.step.run("wait", gates[ctx.event.data["number"]].wait)
+
+    clock = VirtualClock("2030-01-01T00:00:00Z")
+    options = {"store": store, "clock": clock, "max_concurrency": 1}
+    async with TestEngine([f, busy], **options) as one, TestEngine([f, busy], **options) as other:
+        run = await one.start(f)
+        await one.until_idle()
+        for number, gate in enumerate(gates):  # the run is parked, warm, at one of them; the other is free
+            holder, free = ((one, other), (other, one))[number % 2]
+            await holder.start(busy, {"number": number})
+            await free.advance("30ms")
+            gate.set()
+            await holder.until_idle()
+        assert (await run.refresh()).status == "completed"
+    assert calls == list(range(6))
 
 
 # ---------------------------------------------------------------- 12: mass resume
