@@ -291,6 +291,10 @@ class Engine(Archive):
 
     # ------------------------------------------------------------ starting runs
 
+    @overload
+    async def start(self, function: Function[T], data: Any = None, *, id: str | None = None) -> Run[T]: ...
+    @overload
+    async def start(self, function: str, data: Any = None, *, id: str | None = None) -> Run: ...
     async def start(self, function: Named, data: Any = None, *, id: str | None = None) -> Run:
         """Start one run of one function, whatever its triggers say.
 
@@ -342,6 +346,8 @@ class Engine(Archive):
     async def invoke(self, function: Named, data: Any = None, *, timeout: Duration | None = None) -> Any:
         """Start a run and wait for what its handler returns; raises as `Run.result`."""
         self._outside("invoke", "ctx.step.invoke")
+        if timeout is not None:
+            to_ms(timeout, what="engine.invoke(timeout)")  # refused before anything is started
         run = await self.start(function, data)
         return await run.result(timeout)
 
@@ -361,11 +367,16 @@ class Engine(Archive):
         answer = (await service.intake.admit([letter]))[0]
         return Run(self, await self._read(answer.outcomes[0].run or new_id))
 
-    async def _result(self, run: Run, timeout: Duration | None) -> Any:
+    async def _result(self, run: Run[T], timeout: Duration | None) -> T:
         service = self._open("result")
         limit = None if timeout is None else to_ms(timeout, what="result(timeout)") / 1000
-        async with asyncio.timeout(limit):
-            await service.until_ended(run)
+        try:
+            async with asyncio.timeout(limit):
+                await service.until_ended(run)
+        except TimeoutError:
+            raise TimeoutError(
+                f"run {run.id} of {run.function_id!r} did not end within {timeout!r}; it goes on"
+            ) from None
         return run.outcome()
 
     # ------------------------------------------------------------ cancelling and pausing

@@ -6,7 +6,7 @@ A handle is a snapshot that can be refreshed; what it does, its engine does.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import orjson
 from attrs import frozen
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["Listing", "Page", "Run", "StepRecord", "event_of"]
 
 T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    Output = DefaultTypeVar("Output", default=Any, covariant=True)
+else:
+    Output = TypeVar("Output", covariant=True)
 
 
 def event_of(stored: StoredEvent) -> Event[Any]:
@@ -58,13 +64,13 @@ class RunKeeper(Protocol):
     """What a handle needs of its engine."""
 
     async def _read(self, run_id: str) -> History: ...
-    async def _result(self, run: Run, timeout: Duration | None) -> Any: ...
+    async def _result(self, run: Run[T], timeout: Duration | None) -> T: ...
     async def cancel(self, run_id: str) -> None: ...
     def _decoder(self, function: str) -> Decoder: ...
 
 
-class Run:
-    """A run, as it stood when it was read last.
+class Run(Generic[Output]):
+    """A run, as it stood when it was read last. `engine.start(f)` types what it returns: ``Run[Report]``.
 
     Times are aware datetimes in UTC. `output` is decoded into the type of its handler's annotation where the
     function is hosted here, and is JSON elsewhere.
@@ -112,13 +118,14 @@ class Run:
         return [event_of(one) for one in self._history.events]
 
     @property
-    def output(self) -> Any:
+    def output(self) -> Output | None:
         """What the handler returned; ``None`` until it has."""
         output = self._history.run.output
         if output is None:
             return None
         decoder = self._keeper._decoder(self._history.run.function)  # noqa: SLF001 - a handle's own engine
-        return decode(output, decoder, what=f"the result of run {self.id}")
+        found: Output = decode(output, decoder, what=f"the result of run {self.id}")
+        return found
 
     @property
     def error(self) -> ErrorRecord | None:
@@ -185,10 +192,10 @@ class Run:
         """When it ended."""
         return _at(self._history.run.ended)
 
-    def outcome(self) -> Any:
+    def outcome(self) -> Output:
         """The output of a run that has ended, or the exception that says how it did."""
         if self.status is RunStatus.COMPLETED:
-            return self.output
+            return cast("Output", self.output)
         error, who = self.error, f"run {self.id} of {self.function_id!r}"
         if self.status is RunStatus.CANCELLED:
             raise RunCancelled(f"{who} was cancelled", run_id=self.id, error=error)
@@ -201,12 +208,12 @@ class Run:
         """Take note of the end, of which the engine was told."""
         self._history = History(record, self._history.events)
 
-    async def refresh(self) -> Run:
+    async def refresh(self) -> Run[Output]:
         """Read it again, in place."""
         self._history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
         return self
 
-    async def result(self, timeout: Duration | None = None) -> Any:
+    async def result(self, timeout: Duration | None = None) -> Output:
         """Wait for its end: what the handler returned.
 
         Raises:

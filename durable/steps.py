@@ -70,7 +70,7 @@ class Steps:
         self._backoff = backoff
 
     def options(
-        self, *, retries: int | None = None, timeout: Duration | None = None, backoff: Backoff | None = None
+        self, retries: int | None = None, timeout: Duration | None = None, backoff: Backoff | None = None
     ) -> Steps:
         """A view of these steps whose calls have their own retries, time limit per attempt, and backoff.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable._executor.service import Service
 from durable.context import running
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from durable.store import Store
 
 __all__ = ["Stuck", "TestEngine"]
+
+T = TypeVar("T")
 
 
 class Stuck(DurableError):
@@ -132,7 +134,7 @@ class TestEngine(Engine):
 
     # ------------------------------------------------------------ results
 
-    async def _result(self, run: Run, timeout: Duration | None) -> Any:
+    async def _result(self, run: Run[T], timeout: Duration | None) -> T:
         """Jump from timer to timer until the run has ended."""
         if running() is not None:  # a run that waits for another cannot wait for itself to rest
             return await super()._result(run, timeout)

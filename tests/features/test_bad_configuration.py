@@ -423,3 +423,10 @@ async def test_a_wrong_call_of_an_engine_says_so(call, error):
     async with TestEngine([declare()]) as t:
         with pytest.raises(error):
             await call(t)
+
+
+async def test_a_wrong_time_to_invoke_starts_nothing():
+    async with TestEngine([declare()]) as t:
+        with pytest.raises(durable.ConfigError, match=r"engine\.invoke\(timeout\)"):
+            await t.invoke("bad", timeout="soon")
+        assert len(await t.runs()) == 0

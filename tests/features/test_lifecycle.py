@@ -465,3 +465,10 @@ async def test_nobody_waits_for_an_engine_whose_own_work_has_stopped(store, door
         broken.broken = False
     async with TestEngine([sleeping], store=store, start="2030-01-02T00:00:00Z") as t:
         assert await (await t.get_run(run.id)).result() == "awake"
+
+
+async def test_a_result_that_did_not_come_in_time_says_of_which_run(store_url):
+    async with durable.Engine(store_url, functions=[sleeping]) as engine:
+        run = await engine.start(sleeping)
+        with pytest.raises(TimeoutError, match=f"run {run.id} of 'sleeping' did not end within '1ms'"):
+            await run.result("1ms")

@@ -55,7 +55,7 @@ CALLS = {
     Steps.send_signal: "self, id, signal, data=None",
     Steps.invoke: "self, id, *, function, data=None, timeout=None",
     Steps.timeout: "self, id, duration",
-    Steps.options: "self, *, retries=None, timeout=None, backoff=None",
+    Steps.options: "self, retries=None, timeout=None, backoff=None",
     durable.testing.TestEngine: "functions=(), *, store='memory://', start='2030-01-01T00:00:00Z', **options",
     durable.testing.TestEngine.until_idle: "self",
     durable.testing.TestEngine.advance: "self, duration",

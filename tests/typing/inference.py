@@ -39,6 +39,11 @@ async def parent(ctx: durable.Context) -> bool:
 async def outside(engine: durable.Engine) -> None:
     assert_type(child, durable.Function[int])
     assert_type(await engine.invoke(child), int)
+    started = await engine.start(child)
+    assert_type(started, durable.Run[int])
+    assert_type(await started.result(), int)
+    assert_type(await started.refresh(), durable.Run[int])
+    assert_type(await (await engine.start("child")).result(), Any)
     assert_type(await engine.send([durable.Event("a/b")]), list[str])
     assert_type((await engine.runs(limit=10)).items, list[durable.Run])
     async for run in engine.runs(child):
