@@ -32,9 +32,9 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
 
-    Output = DefaultTypeVar("Output", default=Any, covariant=True)
+    Output_co = DefaultTypeVar("Output_co", default=Any, covariant=True)
 else:
-    Output = TypeVar("Output", covariant=True)
+    Output_co = TypeVar("Output_co", covariant=True)
 
 
 def event_of(stored: StoredEvent) -> Event[Any]:
@@ -69,7 +69,7 @@ class RunKeeper(Protocol):
     def _decoder(self, function: str) -> Decoder: ...
 
 
-class Run(Generic[Output]):
+class Run(Generic[Output_co]):
     """A run, as it stood when it was read last. `engine.start(f)` types what it returns: ``Run[Report]``.
 
     Times are aware datetimes in UTC. `output` is decoded into the type of its handler's annotation where the
@@ -118,13 +118,13 @@ class Run(Generic[Output]):
         return [event_of(one) for one in self._history.events]
 
     @property
-    def output(self) -> Output | None:
+    def output(self) -> Output_co | None:
         """What the handler returned; ``None`` until it has."""
         output = self._history.run.output
         if output is None:
             return None
         decoder = self._keeper._decoder(self._history.run.function)  # noqa: SLF001 - a handle's own engine
-        found: Output = decode(output, decoder, what=f"the result of run {self.id}")
+        found: Output_co = decode(output, decoder, what=f"the result of run {self.id}")
         return found
 
     @property
@@ -192,10 +192,10 @@ class Run(Generic[Output]):
         """When it ended."""
         return _at(self._history.run.ended)
 
-    def outcome(self) -> Output:
+    def outcome(self) -> Output_co:
         """The output of a run that has ended, or the exception that says how it did."""
         if self.status is RunStatus.COMPLETED:
-            return cast("Output", self.output)
+            return cast("Output_co", self.output)
         error, who = self.error, f"run {self.id} of {self.function_id!r}"
         if self.status is RunStatus.CANCELLED:
             raise RunCancelled(f"{who} was cancelled", run_id=self.id, error=error)
@@ -208,12 +208,12 @@ class Run(Generic[Output]):
         """Take note of the end, of which the engine was told."""
         self._history = History(record, self._history.events)
 
-    async def refresh(self) -> Run[Output]:
+    async def refresh(self) -> Run[Output_co]:
         """Read it again, in place."""
         self._history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
         return self
 
-    async def result(self, timeout: Duration | None = None) -> Output:
+    async def result(self, timeout: Duration | None = None) -> Output_co:
         """Wait for its end: what the handler returned.
 
         Raises:
