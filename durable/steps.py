@@ -201,7 +201,7 @@ class Steps:
             ... )
         """
         where = f"step.wait_for_event({id!r})"
-        if not isinstance(event, str) or not event:
+        if not isinstance(event, str) or not event or "*" in event:
             raise ConfigError(f"{where}: event must be the exact name of an event, got {event!r}")
         if if_ is not None and match is not None:
             raise ConfigError(f"{where}: give either if_ or match, not both")

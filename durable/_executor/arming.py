@@ -127,7 +127,11 @@ def _sleep(session: Session, pending: Pending, op: ops.Sleep) -> None:
 
 
 def _wait_for_event(session: Session, pending: Pending, op: ops.WaitForEvent) -> None:
-    history = session.history
+    history, longest = session.history, session.host.limits.event_name
+    if len(op.event) > longest:
+        raise LimitError(
+            f"no event has a name of {len(op.event):,} characters: Limits.event_name allows {longest:,}"
+        )
     since_seq = history.events[0].seq if op.since == "run" else None
     since_ms = session.host.clock.now_ms() - op.since if isinstance(op.since, int) else None
     wait = event_wait(

@@ -390,3 +390,25 @@ async def test_a_wait_tells_when_it_began_though_its_run_was_out_of_memory_meanw
             for one in await run.steps()
         }
     assert hours == {"event": (0, 1), "late": (1, 2), "signal": (2, 3), "child": (3, 4), "nap": (4, 5)}
+
+
+# ---------------------------------------------------------------- names that no event has
+
+
+async def test_a_wait_for_a_pattern_is_refused(store):
+    async with TestEngine([f := waiter(event="user.*")], store=store) as t:
+        run = await t.start(f)
+        await t.until_idle()
+        assert (await run.refresh()).status == "failed"
+        assert run.error.name == "ConfigError"
+        assert "exact name of an event, got 'user.*'" in run.error.message
+
+
+async def test_a_wait_for_a_name_that_no_event_may_have_fails_its_step(store):
+    async with TestEngine([f := waiter(event="x" * 513)], store=store) as t:
+        run = await t.start(f)
+        await t.until_idle()
+        assert (await run.refresh()).status == "failed"
+        assert run.error.name == "LimitError"
+        assert run.error.step_id == "wait"
+        assert "Limits.event_name allows 512" in run.error.message
