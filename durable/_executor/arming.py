@@ -11,6 +11,7 @@ import orjson
 
 from durable._core import operations as ops
 from durable._core.admission import event_wait
+from durable._core.settling import document_of
 from durable.codec import encode
 from durable.errors import EventRejected, LimitError, SerializationError, StepError
 from durable.failures import ErrorRecord, error_record
@@ -138,7 +139,7 @@ def _wait_for_event(session: Session, pending: Pending, op: ops.WaitForEvent) ->
         pending.ref,
         op.event,
         op.condition,
-        session.context.event.as_json(),
+        {} if op.condition is None else document_of(history.events[0]),  # handlers may change their copy
         until=_until(session, op.timeout),
         since_seq=since_seq,
         since_ms=since_ms,

@@ -392,6 +392,20 @@ async def test_a_wait_tells_when_it_began_though_its_run_was_out_of_memory_meanw
     assert hours == {"event": (0, 1), "late": (1, 2), "signal": (2, 3), "child": (3, 4), "nap": (4, 5)}
 
 
+async def test_what_a_handler_does_to_its_event_changes_no_condition(store):
+    @durable.function("f")
+    async def f(ctx):
+        ctx.event.data["order"] = "changed"
+        got = await ctx.step.wait_for_event("wait", event="pong", match="data.order", timeout="1h")
+        return got.data
+
+    async with TestEngine([f], store=store, max_warm=0) as t:
+        run = await waiting(t, f, {"order": "as sent"})
+        await t.send(Event("pong", {"order": "changed"}))
+        await t.send(Event("pong", {"order": "as sent"}))
+        assert await run.result() == {"order": "as sent"}
+
+
 # ---------------------------------------------------------------- names that no event has
 
 
