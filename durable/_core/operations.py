@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from attrs import frozen
 
 from durable.codec import PLAIN, decode, digest
 from durable.events import Event
@@ -164,23 +165,14 @@ class WaitForEvent(Operation):
         return None if stored is None else Event(**stored)
 
 
+@frozen
 class Signal:
     """What a wait for a signal returns: the `data` that was sent with it."""
 
-    __slots__ = ("data",)
-    __match_args__ = ("data",)
-
-    def __init__(self, data: Any = None) -> None:
-        self.data = data
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Signal) and self.data == other.data
+    data: Any = None
 
     def __hash__(self) -> int:
-        return hash((Signal, repr(self.data)))
-
-    def __repr__(self) -> str:
-        return f"Signal(data={self.data!r})"
+        return hash((Signal, repr(self.data)))  # data need not be hashable
 
 
 class WaitForSignal(Operation):

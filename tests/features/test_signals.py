@@ -58,6 +58,22 @@ async def test_the_value_is_a_signal():
     assert seen == [durable.Signal(7)]
 
 
+async def test_a_handler_may_return_what_it_waited_for(store):
+    @durable.function("plain")
+    async def plain(ctx):
+        return await ctx.step.wait_for_signal("wait", signal="plain", timeout="1h")
+
+    @durable.function("typed")
+    async def typed(ctx) -> durable.Signal | None:
+        return await ctx.step.wait_for_signal("wait", signal="typed", timeout="1h")
+
+    async with TestEngine([plain, typed], store=store) as t:
+        runs = [await waiting(t, plain), await waiting(t, typed)]
+        await t.send_signal("plain", {"n": 1})
+        await t.send_signal("typed", {"n": 2})
+        assert [await run.result() for run in runs] == [{"data": {"n": 1}}, durable.Signal({"n": 2})]
+
+
 async def test_a_time_out_is_none(store):
     async with TestEngine([f := waiter(timeout="2h")], store=store, max_warm=0) as t:
         began = t.now
