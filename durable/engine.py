@@ -23,6 +23,7 @@ from durable.clock import SystemClock
 from durable.codec import PLAIN, decode, encode
 from durable.durations import shown, to_ms, to_point_ms
 from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
+from durable.events import check_signal
 from durable.functions import Function
 from durable.hosting import Options, at_least, event_list, hosted, instance, name_of, observing, run_query
 from durable.ids import Ulids
@@ -278,10 +279,10 @@ class Engine(Archive):
         return asyncio.run_coroutine_threadsafe(self.send(event), service.loop)
 
     async def send_signal(self, signal: str, data: Any = None) -> bool:
-        """Resume the run that waits for a signal; whether there was one."""
+        """Resume the run that waits for a signal; whether there was one. `data`: at most `Limits.step_bytes`."""
         service = self._outside("send_signal", "ctx.step.send_signal")
         name = name_of("engine.send_signal(signal)", signal)
-        encoded = encode(data, what=f"the data of signal {name!r}")
+        encoded = check_signal(name, data, self._options.limits)
 
         def letter(catalog: Catalog) -> Admission:
             return Admission(signal=Signal(name, encoded), registry=catalog.version)

@@ -13,7 +13,7 @@ import attrs
 
 from durable.codec import decode, encode, encodes_to_object
 from durable.durations import from_ms, shown
-from durable.errors import EventRejected, EventTooLarge, SerializationError
+from durable.errors import EventRejected, EventTooLarge, LimitError, SerializationError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -26,7 +26,7 @@ else:
 
     T = TypeVar("T")
 
-__all__ = ["RESERVED", "EncodedEvent", "Event", "check_sendable", "encode_data"]
+__all__ = ["RESERVED", "EncodedEvent", "Event", "check_sendable", "check_signal", "encode_data"]
 
 RESERVED: Final = "durable/"
 """Names that begin with it are the engine's own."""
@@ -239,6 +239,28 @@ def check_sendable(event: Event[Any], limits: Limits) -> EncodedEvent:
         msg = f"event {shown(name)} has {size:,} bytes; Limits.event_bytes allows {limits.event_bytes:,}"
         raise EventTooLarge(msg)
     return EncodedEvent(data, user)
+
+
+def check_signal(name: str, data: Any, limits: Limits) -> bytes:
+    """The JSON bytes of a signal's data, which becomes the result of the step that waits for it.
+
+    Raises:
+        SerializationError: It cannot be encoded.
+        LimitError: It is larger than `Limits.step_bytes`.
+
+    Example:
+        >>> from durable.limits import Limits
+        >>> check_signal("approve", {"by": "ann"}, Limits())
+        b'{"by":"ann"}'
+    """
+    encoded = encode(data, what=f"the data of signal {shown(name)}")
+    if len(encoded) > limits.step_bytes:
+        msg = (
+            f"the data of signal {shown(name)} has {len(encoded):,} bytes; Limits.step_bytes allows "
+            f"{limits.step_bytes:,}: store large things elsewhere and send where they are"
+        )
+        raise LimitError(msg)
+    return encoded
 
 
 def _text_size(event: Event[Any]) -> int:

@@ -12,8 +12,8 @@ import orjson
 from durable._core import operations as ops
 from durable._core.admission import event_wait
 from durable._core.settling import document_of
-from durable.codec import encode
 from durable.errors import EventRejected, LimitError, SerializationError, StepError
+from durable.events import check_signal
 from durable.failures import ErrorRecord, error_record
 from durable.records import Admission, Effect, MemoState, Signal, Timer, Wait
 
@@ -177,7 +177,7 @@ def _send(session: Session, pending: Pending, op: ops.Send) -> None:
 
 
 def _send_signal(session: Session, pending: Pending, op: ops.SendSignal) -> None:
-    data = encode(op.data, what=f"the data of signal {op.signal!r}")
+    data = check_signal(op.signal, op.data, session.host.limits)
     position = session.journal.position
 
     def letter(catalog: Catalog) -> Admission:

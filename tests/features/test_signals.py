@@ -179,6 +179,23 @@ async def test_a_waiter_survives_a_restart(store):
         assert await (await t.get_run(run.id)).result() == {"data": 1}
 
 
+async def test_a_signal_s_data_is_no_larger_than_a_step_s_result(store):
+    @durable.function("sender")
+    async def sender(ctx):
+        with pytest.raises(durable.StepError) as caught:
+            await ctx.step.send_signal("tell", "go", "x" * 99)
+        return [caught.value.name, caught.value.step_id]
+
+    limits = durable.Limits(step_bytes=100)
+    async with TestEngine([f := waiter(), sender], store=store, limits=limits) as t:
+        run = await waiting(t, f)
+        with pytest.raises(durable.LimitError, match=r"signal 'go' has 101 bytes; Limits.step_bytes allows 100"):
+            await t.send_signal("go", "x" * 99)
+        assert await t.invoke(sender) == ["LimitError", "tell"]
+        assert await t.send_signal("go", "x" * 80) is True
+        assert await run.result() == {"data": "x" * 80}
+
+
 # ---------------------------------------------------------------- step.send_signal
 
 
