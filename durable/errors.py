@@ -10,7 +10,7 @@
     ├── NestedStepError               a step inside a step's callback
     ├── SerializationError            a value that is not JSON, or does not decode into its type
     ├── LimitError                    a limit of the engine was passed
-    ├── SignalConflictError           two runs wait for one signal
+    ├── SignalConflictError           two waits for one signal
     ├── NondeterminismError           the code met something else than what was recorded
     ├── RunFailed                     `Run.result()` of a run that failed
     ├── RunCancelled                  `Run.result()` of a run that was cancelled
@@ -142,7 +142,23 @@ class LimitError(DurableError):
 
 
 class SignalConflictError(DurableError):
-    """Another run waits for this signal; use ``on_conflict="replace"`` to take it over."""
+    """Another wait for this signal is open; use ``on_conflict="replace"`` to take it over.
+
+    Args:
+        message: Which signal it is.
+        step_id: The step that would have waited.
+    """
+
+    def __init__(self, message: str, *, step_id: str | None = None) -> None:
+        super().__init__(message)
+        self.step_id = step_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _signal_conflict, (str(self), self.step_id)
+
+
+def _signal_conflict(message: str, step_id: str | None) -> SignalConflictError:
+    return SignalConflictError(message, step_id=step_id)
 
 
 class NondeterminismError(DurableError):

@@ -231,8 +231,8 @@ class Steps:
         """Wait for a signal, of which only one run at a time can wait; ``None`` when it did not come in time.
 
         Raises:
-            SignalConflictError: Another run waits for it, and `on_conflict` is ``"fail"``. With ``"replace"``
-                the other one goes on with ``None``.
+            SignalConflictError: Another wait for it is open, and `on_conflict` is ``"fail"``. With
+                ``"replace"`` the other one goes on with ``None``.
         """
         where = f"step.wait_for_signal({id!r})"
         if not isinstance(signal, str) or not signal:

@@ -90,7 +90,8 @@ def after_handler_failure(
 
     A `StepError` that was left uncaught fails the run: its step has had its retries.
     """
-    record = error_record(_single(error))
+    one = _single(error)
+    record = error_record(one, step_id=one.step_id if isinstance(one, SignalConflictError) else None)
     if _is_final(error) or attempt >= retries:
         return Failure(record)
     return Retry(_due(error, attempt, backoff, now, draw), record)

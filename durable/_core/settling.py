@@ -27,7 +27,11 @@ def settle(op: ops.Operation, fired: Fired) -> tuple[MemoState, bytes]:
     if isinstance(op, ops.Invoke):
         return _settle_invoke(op, fired)
     if fired.cause is Cause.CONFLICT:
-        message = f"step {op.step!r}: another run already waits for this signal"
+        signal = op.signal if isinstance(op, ops.WaitForSignal) else ""
+        message = (
+            f"step {op.step!r}: signal {signal!r} has an open wait already, of another run or of this one; wait "
+            'under another name, or take it over with on_conflict="replace"'
+        )
         record = ErrorRecord(SignalConflictError.__name__, message, None, op.step)
         return MemoState.ERROR, record.encode()
     if fired.cause is Cause.SIGNAL:
@@ -84,7 +88,7 @@ def raised(value: bytes | None, attempts: int, cause: BaseException | None = Non
     """The exception that a handler receives for a remembered error."""
     record = ErrorRecord.decode(value or NULL)
     if record.name == SignalConflictError.__name__:
-        return SignalConflictError(record.message)
+        return SignalConflictError(record.message, step_id=record.step_id)
     error = StepError(
         record.message, step_id=record.step_id, name=record.name, stack=record.stack, attempts=attempts
     )

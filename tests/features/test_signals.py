@@ -120,6 +120,15 @@ async def test_a_second_waiter_fails_with_a_conflict(store):
         assert await first.result() == {"data": 1}
 
 
+async def test_a_conflict_says_which_signal_and_which_step_and_what_to_do(store):
+    async with TestEngine([f := waiter()], store=store) as t:
+        await waiting(t, f)
+        second = await (await waiting(t, f)).refresh()
+        assert second.error.step_id == "wait"
+        assert "step 'wait': signal 'go' has an open wait already" in second.error.message
+        assert 'on_conflict="replace"' in second.error.message
+
+
 async def test_a_conflict_is_not_retried(store):
     passes = []
 
