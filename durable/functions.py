@@ -208,6 +208,7 @@ def _triggers(here: str, given: object) -> tuple[EventTrigger | CronTrigger, ...
     if len(listed) > _MOST_TRIGGERS:
         raise ConfigError(f"{here}: trigger holds {len(listed)} triggers; {_MOST_TRIGGERS} are allowed")
     found: list[EventTrigger | CronTrigger] = []
+    keys: list[str | None] = []
     for one in listed:
         try:
             made = on(one) if isinstance(one, str) else one
@@ -217,26 +218,34 @@ def _triggers(here: str, given: object) -> tuple[EventTrigger | CronTrigger, ...
             raise ConfigError(
                 f"{here}: trigger must be an event's name, durable.on(...) or durable.cron(...), got {shown(one)}"
             )
-        _compile(here, made)
+        key = _compile(here, made)
         if made in found:
             raise ConfigError(f"{here}: trigger {made} is given twice")
+        if key is not None and key in keys:
+            raise ConfigError(
+                f"{here}: the cron line {key!r} is given twice; one tick starts one run: give it once, with one "
+                "jitter and one missed"
+            )
+        keys.append(key)
         found.append(made)
     return tuple(found)
 
 
-def _compile(here: str, trigger: EventTrigger | CronTrigger) -> None:
+def _compile(here: str, trigger: EventTrigger | CronTrigger) -> str | None:
+    """Check what is compiled later; for a cron line, the key by which its ticks are counted."""
     if isinstance(trigger, EventTrigger):
         if trigger.if_ is not None:
             _valid(f"{here}: trigger {trigger.event!r}: if_", compile_condition, trigger.if_)
-        return
+        return None
     from durable._core.schedules import Schedule  # noqa: PLC0415 - croniter is imported on first use
 
-    _valid(f"{here}: trigger", Schedule, trigger)
+    schedule: Schedule = _valid(f"{here}: trigger", Schedule, trigger)
+    return schedule.key
 
 
-def _valid(where: str, check: Callable[..., Any], *args: Any) -> None:
+def _valid(where: str, check: Callable[..., Any], *args: Any) -> Any:
     try:
-        check(*args)
+        return check(*args)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 

@@ -20,6 +20,7 @@ Missed: TypeAlias = Literal["latest", "all", "none"]
 """What happens to ticks that came due while nothing ran."""
 
 _LONGEST_CRON = 255
+_TOLD_OF_STARTS = ("durable/function.invoked", "durable/cron.fired")
 _ZONE_PREFIXES = ("TZ=", "CRON_TZ=")
 
 
@@ -42,7 +43,8 @@ class EventTrigger:
         if_: A CEL expression over ``event``; the event starts nothing where it is not true.
 
     Raises:
-        ConfigError: The name is empty, the star stands elsewhere, or ``if_`` is not text.
+        ConfigError: The name is empty or of an event that starts nothing, the star stands elsewhere, or
+            ``if_`` is not text.
     """
 
     event: str
@@ -50,6 +52,12 @@ class EventTrigger:
 
     def __attrs_post_init__(self) -> None:
         _check_name(self.event)
+        if self.event in _TOLD_OF_STARTS:
+            msg = (
+                f"the event {shown(self.event)} tells of a run that is started already, and starts none: "
+                "durable.cron(...) starts runs by time, step.invoke those of another function"
+            )
+            raise ConfigError(msg)
         _check_condition(self.if_, self.event)
 
     @property
@@ -191,8 +199,12 @@ def cron(
     line = expr.strip()
     zone = timezone.key if isinstance(timezone, zoneinfo.ZoneInfo) else timezone
     if line.startswith(_ZONE_PREFIXES):
-        prefix, _, line = line.partition(" ")
+        prefix, *rest = line.split(maxsplit=1)
         own = prefix.partition("=")[2]
+        if not rest:
+            msg = f'a cron line must be times, also after a zone ("TZ=Europe/Paris 0 9 * * *"); got {shown(expr)}'
+            raise ConfigError(msg)
+        line = rest[0]
         if zone is not None and zone != own:
             msg = f"the cron line {shown(expr)} names a zone, timezone={shown(zone)} another one: give one"
             raise ConfigError(msg)

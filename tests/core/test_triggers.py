@@ -87,7 +87,7 @@ def test_a_cron_trigger():
     assert cron("@hourly", zoneinfo.ZoneInfo("Asia/Tokyo")).timezone == "Asia/Tokyo"
 
 
-@pytest.mark.parametrize("prefix", ["TZ=Europe/Paris ", "CRON_TZ=Europe/Paris  "])
+@pytest.mark.parametrize("prefix", ["TZ=Europe/Paris ", "CRON_TZ=Europe/Paris  ", "TZ=Europe/Paris\t"])
 def test_a_zone_before_the_line(prefix):
     assert cron(prefix + "0 9 * * *") == cron("0 9 * * *", "Europe/Paris")
     assert cron(prefix + "0 9 * * *", timezone="Europe/Paris").timezone == "Europe/Paris"
@@ -99,6 +99,11 @@ def test_a_zone_before_the_line(prefix):
 def test_bad_lines_are_refused(expr):
     with pytest.raises(ConfigError, match="a cron line must be"):
         cron(expr)
+
+
+def test_a_zone_without_times_is_told_from_a_line_without_a_zone():
+    with pytest.raises(ConfigError, match="also after a zone"):
+        cron("TZ=Europe/Paris")
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc", "/etc/passwd", "Europe", 5, "a\0b"])

@@ -154,6 +154,21 @@ def test_a_wrong_option_of_cron_is_named(option, value):
     assert str(value) in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [{"jitter": "10m"}, {"missed": "all"}, {"timezone": "UTC"}], ids=str)
+def test_a_cron_line_that_is_given_twice_is_refused(other):
+    lines = [durable.cron("0 * * * *"), durable.cron("0 * * * *", **other)]
+    with pytest.raises(durable.ConfigError, match=r"function 'bad': .* given twice"):
+        declare(trigger=lines)
+    declare(trigger=[durable.cron("0 * * * *"), durable.cron("0 * * * *", timezone="Asia/Tokyo")])
+
+
+@pytest.mark.parametrize("event", ["durable/cron.fired", "durable/function.invoked"])
+def test_an_event_that_tells_of_a_start_is_no_trigger(event):
+    with pytest.raises(durable.ConfigError, match=f"function 'bad': the event '{event}' .* starts none"):
+        declare(trigger=event)
+    declare(trigger=["durable/*", "durable/function.failed"])
+
+
 def test_two_zones_of_one_cron_line_are_refused():
     with pytest.raises(durable.ConfigError, match="zone"):
         durable.cron("TZ=Europe/Paris * * * * *", timezone="UTC")
