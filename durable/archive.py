@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from durable.functions import Function
-from durable.hosting import event_query, position, run_query
+from durable.hosting import event_query, position, run_cursor, run_query
 from durable.records import RunStatus
 from durable.runs import Listing, Page, Run, event_of
 
@@ -83,7 +83,7 @@ class Archive(ABC):
 
         Args:
             function: Only of this one.
-            status: Only with this status, or one of these.
+            status: Only with this status, or one of these (of an empty list: none).
             event_id: Only those that this event started.
             since: Queued at this time or later.
             until: Queued before this time.
@@ -95,7 +95,10 @@ class Archive(ABC):
         query = run_query(key, status, event_id, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Run]:
-            found = await self._store.runs(replace(query, before=before, limit=limit + 1))
+            last = None if before is None else run_cursor(before)
+            if status is not None and not query.statuses:
+                return Page([])  # one of none
+            found = await self._store.runs(replace(query, before=last, limit=limit + 1))
             more = found[limit - 1].run.id if len(found) > limit else None
             return Page([Run(self, one) for one in found[:limit]], more)
 

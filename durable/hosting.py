@@ -5,6 +5,7 @@ Duty: errors that name the argument, the value and the remedy. It may not know t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from attrs import frozen
@@ -13,6 +14,7 @@ from durable.durations import PointInTime, shown, to_point_ms
 from durable.errors import ConfigError
 from durable.events import Event
 from durable.functions import Function
+from durable.ids import is_ulid
 from durable.observers import Observer, Observers
 from durable.records import EventQuery, RunQuery, RunStatus
 
@@ -31,10 +33,13 @@ __all__ = [
     "name_of",
     "observing",
     "position",
+    "run_cursor",
     "run_query",
 ]
 
 T = TypeVar("T")
+
+_SEQUENCE = re.compile("[0-9]{1,18}")
 
 
 @frozen
@@ -134,7 +139,8 @@ def run_query(
     limit: int,
 ) -> RunQuery:
     """Which runs: `function` is a key."""
-    listed = [] if status is None else [status] if isinstance(status, str) else list(cast("Any", status))
+    several = isinstance(status, list | tuple | set | frozenset)
+    listed: list[object] = list(cast("Any", status)) if several else [] if status is None else [status]
     return RunQuery(
         function,
         frozenset(_status(one) for one in listed),
@@ -165,9 +171,15 @@ def event_query(
     )
 
 
-def position(cursor: str) -> int:
+def run_cursor(cursor: object) -> str:
+    """The id in a cursor of runs."""
+    if not isinstance(cursor, str) or not is_ulid(cursor):
+        raise ConfigError(f"runs(cursor): a cursor that a page gave, got {shown(cursor)}")
+    return cursor
+
+
+def position(cursor: object) -> int:
     """The sequence in a cursor of events."""
-    try:
-        return int(cursor)
-    except ValueError:
-        raise ConfigError(f"events(cursor): a cursor that a page gave, got {shown(cursor)}") from None
+    if not isinstance(cursor, str) or not _SEQUENCE.fullmatch(cursor):
+        raise ConfigError(f"events(cursor): a cursor that a page gave, got {shown(cursor)}")
+    return int(cursor)

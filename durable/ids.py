@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import random
 
-__all__ = ["Ulids"]
+__all__ = ["Ulids", "is_ulid"]
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ALPHABET, _LENGTH = frozenset(_DIGITS), 26
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]  # two digits for each ten bits
 _TIMES = 1 << 48
 _LOWS = 1 << 20
+
+
+def is_ulid(text: str) -> bool:
+    """Whether a text has the form of an id that is made here.
+
+    Example:
+        >>> is_ulid("0000000000V3RS3DTR98H6BCFN"), is_ulid("cursor")
+        (True, False)
+    """
+    return len(text) == _LENGTH and _ALPHABET.issuperset(text)
 
 
 def _six_pairs(bits: int) -> str:

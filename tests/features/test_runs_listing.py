@@ -147,6 +147,8 @@ async def test_filters_and_pages_go_together(store):
     "wrong",
     [
         {"status": "sleeping"},
+        {"status": 5},
+        {"status": ["failed", None]},
         {"limit": 0},
         {"limit": "many"},
         {"since": "yesterday"},
@@ -162,8 +164,19 @@ async def test_a_wrong_question_is_a_config_error(wrong):
 
 async def test_a_cursor_that_no_page_gave_is_a_config_error(store):
     async with TestEngine(ALL, store=store) as t:
-        with pytest.raises(durable.ConfigError, match="cursor"):
-            await t.events(cursor="no cursor")
+        await some_runs(t, 1)
+        for cursor in ("no cursor", "", "zzz", 5, "-1", "9" * 30):
+            with pytest.raises(durable.ConfigError, match=r"events\(cursor\): a cursor that a page gave"):
+                await t.events(cursor=cursor)
+            with pytest.raises(durable.ConfigError, match=r"runs\(cursor\): a cursor that a page gave"):
+                await t.runs(cursor=cursor)
+
+
+async def test_a_status_out_of_none_has_no_runs(store):
+    async with TestEngine(ALL, store=store) as t:
+        await some_runs(t, 2)
+        assert len(await t.runs(status=[])) == 0
+        assert [run async for run in t.runs(status=())] == []
 
 
 # ---------------------------------------------------------------- one run

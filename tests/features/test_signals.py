@@ -198,7 +198,9 @@ async def test_a_signal_s_data_is_no_larger_than_a_step_s_result(store):
     limits = durable.Limits(step_bytes=100)
     async with TestEngine([f := waiter(), sender], store=store, limits=limits) as t:
         run = await waiting(t, f)
-        with pytest.raises(durable.LimitError, match=r"signal 'go' has 101 bytes; Limits.step_bytes allows 100"):
+        with pytest.raises(
+            durable.LimitError, match=r"signal 'go' has 101 bytes; Limits.step_bytes allows 100"
+        ):
             await t.send_signal("go", "x" * 99)
         assert await t.invoke(sender) == ["LimitError", "tell"]
         assert await t.send_signal("go", "x" * 80) is True
