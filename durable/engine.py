@@ -358,6 +358,7 @@ class Engine(Archive):
         Args:
             run_id: The run to repeat.
             from_step: A step's id, or (id, index): the results of the steps that started before it are kept.
+                It may wait still.
 
         Raises:
             LookupError: There is no such run, or no such step in it.
