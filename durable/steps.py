@@ -191,9 +191,9 @@ class Steps:
             timeout: How long to wait at most.
             if_: A CEL condition over ``event`` (which started this run) and ``async`` (which came now).
             match: A path that must have the same value in both: ``"data.order_id"``.
-            since: ``"run"``, or a duration back from now: the first match that was received since then
-                resolves the wait at once. Without it only events count that are sent after the wait was
-                committed.
+            since: ``"run"`` (which began with its event; a rerun, when it was created), or a duration back
+                from now: the first match that was received since then resolves the wait at once. Without it
+                only events count that are sent after the wait was committed.
 
         Example:
             >>> approval = await ctx.step.wait_for_event(

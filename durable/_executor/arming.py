@@ -133,8 +133,13 @@ def _wait_for_event(session: Session, pending: Pending, op: ops.WaitForEvent) ->
         raise LimitError(
             f"no event has a name of {len(op.event):,} characters: Limits.event_name allows {longest:,}"
         )
-    since_seq = history.events[0].seq if op.since == "run" else None
-    since_ms = session.host.clock.now_ms() - op.since if isinstance(op.since, int) else None
+    since_seq = since_ms = None
+    if isinstance(op.since, int):
+        since_ms = session.host.clock.now_ms() - op.since
+    elif op.since is not None and history.run.origin is not None:
+        since_ms = history.run.created  # a rerun is younger than its event
+    elif op.since is not None:
+        since_seq = history.events[0].seq
     wait = event_wait(
         pending.ref,
         op.event,

@@ -121,6 +121,25 @@ async def test_since_looks_through_many_events(store):
         assert await run.result() == 999
 
 
+async def test_since_run_of_a_rerun_is_since_it_was_created(store):
+    @durable.function("f")
+    async def f(ctx):
+        await ctx.step.sleep("nap", "1h")
+        got = await ctx.step.wait_for_event("wait", event="pong", match="data.id", timeout="1h", since="run")
+        return got.data
+
+    async with TestEngine([f], store=store) as t:
+        first = await t.start(f, {"id": 7})
+        await t.until_idle()
+        await t.send(Event("pong", {"id": 7, "for": "the first"}))
+        assert (await first.result())["for"] == "the first"
+        await t.advance("1d")
+        second = await t.rerun(first.id)
+        await t.until_idle()
+        await t.send(Event("pong", {"id": 7, "for": "the second"}))
+        assert (await second.result())["for"] == "the second"
+
+
 # ---------------------------------------------------------------- interleavings
 
 
