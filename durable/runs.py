@@ -17,7 +17,7 @@ from durable.durations import from_ms
 from durable.errors import RunCancelled, RunFailed
 from durable.events import Event
 from durable.failures import ErrorRecord
-from durable.records import History, MemoState, RunStatus
+from durable.records import Effect, History, MemoState, RunStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,9 +44,10 @@ def event_of(stored: StoredEvent) -> Event[Any]:
 
 @frozen
 class StepRecord:
-    """One step of a run.
+    """One step of a run that is done, waits, or will be tried again.
 
-    `status` is ``"completed"``, ``"failed"``, ``"withdrawn"``, ``"running"``, ``"retrying"`` or ``"waiting"``.
+    `status` is ``"completed"``, ``"failed"``, ``"withdrawn"``, ``"retrying"`` or ``"waiting"``. A step whose
+    first attempt executes now is not recorded yet.
     """
 
     id: str
@@ -162,12 +163,12 @@ class Run(Generic[Output_co]):
                 found.append(f"attempt {timer.attempt + 1} of the handler at {when}")
             elif timer.attempt:
                 found.append(f"step {step!r}: attempt {timer.attempt + 1} at {when}")
-            elif step:
+            elif timer.effect is Effect.RESUME:
                 found.append(f"step {step!r}: {timer.kind or 'timer'} until {when}")
         for wait in self._history.waits:
             step = wait.ref.rpartition("#")[0]
             what = wait.event or wait.signal or wait.child
-            if step and not wait.ref.startswith("!"):
+            if wait.effect is Effect.RESUME:
                 until = (
                     ""
                     if wait.until is None
@@ -228,7 +229,7 @@ class Run(Generic[Output_co]):
         await self._keeper.cancel(self.id)
 
     async def steps(self) -> list[StepRecord]:
-        """Its steps, in order of their start."""
+        """Its recorded steps, in order of their start."""
         history = await self._keeper._read(self.id)  # noqa: SLF001 - as above
         found = [_step(memo) for memo in history.memos if memo.state is not MemoState.LATE]
         found += [

@@ -366,6 +366,24 @@ async def test_waiting_for_names_each_thing(store):
         assert word in text
 
 
+async def test_waiting_for_knows_a_steps_own_wait_from_a_cancellation_by_no_name(store):
+    @durable.function("f", cancel_on=durable.CancelOn("stop#1"), timeouts=durable.Timeouts(finish="9d"))
+    async def f(ctx):
+        import asyncio
+
+        await asyncio.gather(
+            ctx.step.sleep("!finish", "1d"), ctx.step.wait_for_event("!cancel 0", event="x", timeout="1d")
+        )
+
+    async with TestEngine([f], store=store) as t:
+        run = await t.start(f)
+        await t.until_idle()
+        assert sorted((await run.refresh()).waiting_for) == [
+            "step '!cancel 0': event 'x' until 2030-01-02T00:00:00+00:00",
+            "step '!finish': sleep until 2030-01-02T00:00:00+00:00",
+        ]
+
+
 async def test_waiting_for_names_a_handlers_next_attempt(store):
     @durable.function("f", backoff=durable.Backoff("1h", jitter=0))
     async def f(ctx):
