@@ -151,6 +151,8 @@ class TestEngine(Engine):
                 raise TimeoutError(f"run {run.id} did not end by {from_ms(limit).isoformat()}")
             if due is None or await self._waits_for_ever(run.id):
                 waits = "; ".join(run.waiting_for) or f"nothing (its status is {run.status})"
+                if f"{run.app}/{run.function_id}" not in self._options.functions:
+                    waits = f"an engine that hosts it; this one does not (its app is {self.app!r})"
                 raise Stuck(f"run {run.id} of {run.function_id!r} can never end; it waits for: {waits}")
             self._virtual.jump(due)
 

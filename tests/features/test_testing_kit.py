@@ -173,6 +173,15 @@ async def test_a_run_that_can_never_end_is_stuck_and_says_for_what_it_waits(stor
             await run.result()
 
 
+async def test_stuck_says_that_nobody_hosts_the_function(store):
+    async with TestEngine([elsewhere], store=store):
+        pass
+    async with TestEngine([parent], store=store) as t:
+        run = await t.start("elsewhere")
+        with pytest.raises(Stuck, match=r"waits for: an engine that hosts it; this one does not"):
+            await run.result()
+
+
 async def test_invoke_of_a_run_that_can_never_end_is_stuck(store):
     async with TestEngine([elsewhere], store=store):
         pass
