@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from durable.errors import StoreError
 from durable.functions import Function
 from durable.hosting import event_query, position, run_cursor, run_query
 from durable.records import RunStatus
@@ -64,7 +65,11 @@ class Archive(ABC):
         return Run(self, await self._read(run_id))
 
     async def _read(self, run_id: str) -> History:
-        history = await self._store.history(run_id)
+        try:
+            history = await self._store.history(run_id)
+        except StoreError:
+            self._check("get_run")  # of an engine that was left, that is what is to be said
+            raise
         if history is None:
             raise LookupError(f"there is no run {run_id!r} in this store")
         return history

@@ -106,6 +106,15 @@ async def test_an_error_inside_of_the_block_goes_on_and_the_engine_is_left(store
         await engine.send(durable.Event("e"))
 
 
+async def test_a_handle_whose_engine_was_left_speaks_of_the_engine_not_of_its_store(tmp_path):
+    engine = durable.Engine(f"sqlite:///{tmp_path}/left.db", functions=[quick])
+    async with engine:
+        run = await engine.start(quick, {"n": 1})
+    for read in (run.refresh, run.steps):
+        with pytest.raises(durable.DurableError, match="the engine is not open: use `async with engine:`"):
+            await read()
+
+
 async def test_leaving_leaves_no_task_behind(store):
     loop = asyncio.get_running_loop()
     factory = loop.get_task_factory()
