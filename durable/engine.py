@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -178,6 +179,10 @@ class Engine(Archive):
 
     async def serve(self) -> None:
         """Execute until SIGINT or SIGTERM, then leave in order; a second signal leaves at once."""
+        if threading.current_thread() is not threading.main_thread():
+            raise DurableError(
+                "engine.serve: only the main thread hears signals: use `async with engine:` here"
+            )
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         signals = (signal.SIGINT, signal.SIGTERM)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -76,6 +78,16 @@ async def test_the_lifespan_of_a_fastapi_application(store):
 
 
 # ---------------------------------------------------------------- a worker process
+
+
+def test_serve_outside_of_the_main_thread_is_refused_before_anything_is_opened(tmp_path):
+    engine = durable.Engine(f"sqlite:///{tmp_path}/never.db", functions=[quick])
+    with ThreadPoolExecutor(1) as threads:
+        served = threads.submit(lambda: asyncio.run(engine.serve()))
+        with pytest.raises(durable.DurableError, match=r"engine\.serve: only the main thread hears signals"):
+            served.result()
+    assert list(tmp_path.iterdir()) == []
+
 
 WORKER = """
 import asyncio, sys, durable
