@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import orjson
 
 from durable._core.admission import admission_of_tick
+from durable._core.catalog import Catalog
 from durable.durations import from_ms
 from durable.errors import StoreError
 from durable.records import Cursor, Cutoffs, NewEvent
+from durable.triggers import CronTrigger
 
 if TYPE_CHECKING:
-    from durable._core.catalog import Blueprint, Catalog
+    from durable._core.catalog import Blueprint
     from durable._core.schedules import Schedule
     from durable._executor.service import Service
     from durable.records import Admission
-    from durable.triggers import CronTrigger
 
 __all__ = ["Chores"]
 
@@ -73,6 +74,7 @@ class Chores:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ticks: list[Tick] = []
+        self._known: set[str] = set()
         self._busy = False
         self.peers = False
         self._sweep_at = 0
@@ -122,6 +124,19 @@ class Chores:
 
     # ------------------------------------------------------------ cron
 
+    async def look_back(self) -> None:
+        """Note which schedules were registered until now; to be called before this engine registers its own."""
+        hosted = self._service.options.functions
+        if any(isinstance(one, CronTrigger) for its in hosted.values() for one in its.config.triggers):
+            from durable._core.schedules import Schedule  # noqa: PLC0415 - croniter is imported on first use
+
+            until_now = Catalog(await self._service.store.registry()).functions
+            self._known = {
+                Tick(until_now[key], trigger, Schedule(trigger)).cursor
+                for key in hosted.keys() & until_now.keys()
+                for trigger in until_now[key].crons
+            }
+
     async def _first_ticks(self) -> None:
         """Aim every schedule; ticks that came due while nothing ran are handled as their trigger says."""
         service = self._service
@@ -137,7 +152,7 @@ class Chores:
         for blueprint, trigger in found:
             tick = Tick(blueprint, trigger, Schedule(trigger))
             last = cursors.get(tick.cursor)
-            if last is None:
+            if last is None or tick.cursor not in self._known:  # new, or new again: it has missed nothing
                 await self._admit(tick, now, start=False)
                 tick.aim(now)
             else:

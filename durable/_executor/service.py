@@ -176,6 +176,7 @@ class Service:
     async def _register(self) -> None:
         options = self.options
         if options.functions:
+            await self.chores.look_back()
             about = [
                 registration(options.app, options.version, one.config) for one in options.functions.values()
             ]

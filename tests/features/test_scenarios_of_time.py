@@ -106,6 +106,23 @@ async def test_11_two_engines_that_wake_up_start_one_run_for_each_tick(store, mi
         assert sorted(await ticks(one)) == ["00:00:10", *slept, "00:01:20"]
 
 
+async def test_11_a_line_that_was_taken_out_and_put_in_again_has_missed_nothing(store):
+    @durable.function("tick")
+    async def without(ctx): ...
+
+    tick = ticking("0 * * * *", missed="all")
+    async with TestEngine([tick], store=store) as t:
+        await t.advance("2h")
+    async with TestEngine([without], store=store, start="2030-01-01T02:30:00Z") as t:
+        await t.advance("2d")
+    async with TestEngine([tick], store=store, start="2030-01-03T02:30:00Z") as t:
+        await t.advance("1h")
+        assert await ticks(t) == ["01:00:00", "02:00:00", "03:00:00"]
+    async with TestEngine([tick], store=store, start="2030-01-03T05:30:00Z") as t:
+        await t.until_idle()
+        assert await ticks(t) == ["01:00:00", "02:00:00", "03:00:00", "04:00:00", "05:00:00"]
+
+
 async def test_11_a_crash_at_any_write_of_catching_up_neither_skips_nor_repeats_a_tick(fresh):
     async def scenario(engine):
         await engine.until_idle()
