@@ -64,14 +64,14 @@ class Archive(ABC):
         self._check("get_run")
         return Run(self, await self._read(run_id))
 
-    async def _read(self, run_id: str) -> History:
+    async def _read(self, run_id: str, why: str = "") -> History:
         try:
             history = await self._store.history(run_id)
         except StoreError:
             self._check("get_run")  # of an engine that was left, that is what is to be said
             raise
         if history is None:
-            raise LookupError(f"there is no run {run_id!r} in this store")
+            raise LookupError(f"there is no run {run_id!r} in this store{why}")
         return history
 
     def runs(

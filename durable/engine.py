@@ -61,6 +61,8 @@ __all__ = ["Engine"]
 
 T = TypeVar("T")
 
+_REMOVED = " any more: retention has removed the run that the same id or key has started; choose another one"
+
 
 class Engine(Archive):
     """Executes the runs of functions, and is the way in for events.
@@ -254,9 +256,7 @@ class Engine(Archive):
         name = function.id if isinstance(function, Function) else function
         found = service.intake.catalog.find(self.app, name)
         if found is None:
-            raise LookupError(
-                f"no function {name!r} is registered in this store: give it to an engine, or mend the id"
-            )
+            raise LookupError(service.intake.catalog.unknown(self.app, name))
         return found
 
     # ------------------------------------------------------------ events and signals
@@ -307,7 +307,7 @@ class Engine(Archive):
         Args:
             function: A `Function`, or its id.
             data: What ``ctx.event.data`` will be: a JSON object.
-            id: Deduplicates for 24 hours per app and function: the existing run comes back.
+            id: Deduplicates for 24 hours per app and function: the existing run comes back, a skipped one, too.
 
         Raises:
             LookupError: Nobody has registered such a function in this store; or `id` stands for a run that
@@ -327,7 +327,7 @@ class Engine(Archive):
             return Run(self, self._fresh(event, blueprint.key, run_id, answer.seq))
         if outcome.run is None:
             raise RunFailed(f"{blueprint.id!r} did not start: {outcome.reason}", run_id=run_id)
-        run = Run(self, await self._read(outcome.run))
+        run = Run(self, await self._read(outcome.run, _REMOVED))
         if id is not None and outcome.run != run_id and run.event.data != decode(encode(given)):
             warnings.warn(
                 f"engine.start({blueprint.id!r}, id={id!r}): run {run.id} was started under this id with other "

@@ -194,6 +194,12 @@ class Catalog:
         """A function by its id in `app`, or by its full key."""
         return self.functions.get(f"{app}/{function}") or self.functions.get(function)
 
+    def unknown(self, app: str, function: str) -> str:
+        """Why `find` found nothing, and what to do: perhaps another app has it."""
+        elsewhere = ", ".join(sorted(repr(one.key) for one in self.functions.values() if one.id == function))
+        remedy = f"name it as {elsewhere}" if elsewhere else "give it to an engine, or mend the id"
+        return f"no function {function!r} of app {app!r} is registered in this store: {remedy}"
+
     def starts(self, name: str) -> list[tuple[Blueprint, Condition | None]]:
         """The triggers that events of this name may fire, wildcards included."""
         found = self._found.get(name)

@@ -159,9 +159,7 @@ def _invoke(session: Session, pending: Pending, op: ops.Invoke) -> None:
     app = session.history.run.function.partition("/")[0]
     blueprint = intake.catalog.find(app, op.function)
     if blueprint is None:
-        message = (
-            f"there is no function {op.function!r} in this store: host it with an engine, or mend the id"
-        )
+        message = intake.catalog.unknown(app, op.function)
         _fail(session, pending, ErrorRecord("LookupError", message, None, op.step))
         return
     data: Any = {} if op.data is None else op.data

@@ -46,6 +46,45 @@ async def test_an_unknown_function_is_a_lookup_error(store):
             await t.start("nobody")
 
 
+async def test_a_function_of_another_app_is_named_as_it_is_called_from_here(store):
+    @durable.function("caller", retries=0)
+    async def caller(ctx):
+        await ctx.step.invoke("call", function="f")
+
+    async with TestEngine([noting([])], store=store, app="shop"):
+        pass
+    async with TestEngine([caller], store=store) as t:
+        says = "no function 'f' of app 'app' is registered in this store: name it as 'shop/f'"
+        with pytest.raises(LookupError, match=says):
+            await t.start("f")
+        with pytest.raises(durable.RunFailed, match=says):
+            await t.invoke(caller)
+        assert (await t.start("shop/f")).app == "shop"
+
+
+async def test_an_id_whose_run_was_removed_says_what_became_of_it(store):
+    retention = durable.Retention(runs="1h", steps="1h", events="1h")
+    async with TestEngine([f := noting([])], store=store, retention=retention) as t:
+        await (await t.start(f, id="x")).result()
+        await t.advance("3h")
+        await t.invoke(f)
+        await t.until_idle()
+        with pytest.raises(
+            LookupError, match=r"retention has removed the run that the same id .* has started"
+        ):
+            await t.start(f, id="x")
+
+
+async def test_a_start_that_was_skipped_keeps_its_id(store):
+    async with TestEngine([f := noting([])], store=store) as t:
+        await t.pause(f)
+        skipped = await t.start(f, id="x")
+        await t.resume(f)
+        assert (skipped.status, skipped.skip_reason) == ("skipped", "paused")
+        assert (await t.start(f, id="x")).id == skipped.id
+        assert (await t.start(f, id="y")).status == "queued"
+
+
 async def test_the_same_id_is_the_same_run_for_24_hours(store):
     seen = []
     async with TestEngine([f := noting(seen)], store=store) as t:
