@@ -167,7 +167,7 @@ class _Play:
         Those that were invoked meanwhile are found, too.
         """
         found: Counter[str] = Counter()
-        async for run in self._client.runs(since=self._since, status=statuses, limit=200):
+        async for run in self._client.runs(since=self._since, status=statuses or None, limit=200):
             if run.id in self._runs or run.parent_id in self._runs:
                 self._runs[run.id] = run
                 found[run.status] += 1
