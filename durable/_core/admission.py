@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from durable._core.catalog import name_of_parts, path_text
 from durable._core.expressions import compile_condition, index_key, prune
 from durable.records import Admission, Effect, Latch, NewEvent, Plan, Wait
 
@@ -107,7 +108,7 @@ def plan(
     if blueprint.idempotency is not None:
         key = blueprint.idempotency(document)
         if not key.off and not key.null:
-            once = (Latch(f"idempotency {blueprint.key} {key.text}", _DAY_MS),)
+            once = (Latch(name_of_parts("idempotency", blueprint.key, key.text), _DAY_MS),)
     return Plan(
         blueprint.key,
         run,
@@ -188,8 +189,6 @@ def event_wait(
 
 
 def _index_of(condition: Condition, document: Mapping[str, Any]) -> tuple[str | None, str]:
-    from durable._core.catalog import path_text  # noqa: PLC0415 - `catalog` imports nothing from here
-
     for equality in condition.equalities:
         wanted = index_key(equality.value(document))
         if wanted is None:

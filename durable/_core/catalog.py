@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from durable.functions import FunctionConfig
     from durable.records import Registry, Wait
 
-__all__ = ["Blueprint", "Cancel", "Catalog", "path_text", "registration"]
+__all__ = ["Blueprint", "Cancel", "Catalog", "name_of_parts", "path_text", "registration"]
 
 _BOTH = frozenset({"event", "async"})
 _NAMES_KEPT = 4096
@@ -151,6 +151,11 @@ class Blueprint:
             finish_timeout=about["finish_timeout"],
             about=about,
         )
+
+
+def name_of_parts(*parts: str) -> str:
+    """One name made of several: others make another, whatever characters the parts hold."""
+    return orjson.dumps(parts).decode()
 
 
 # ---------------------------------------------------------------- matching

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from durable._core.admission import admission_of_tick
-from durable._core.catalog import Catalog
+from durable._core.catalog import Catalog, name_of_parts
 from durable.durations import from_ms
 from durable.errors import StoreError
 from durable.records import Cursor, Cutoffs, NewEvent
@@ -48,7 +48,7 @@ class Tick:
         self.blueprint = blueprint
         self.trigger = trigger
         self.schedule = schedule
-        self.cursor = f"cron {blueprint.key} {schedule.key}"
+        self.cursor = name_of_parts("cron", blueprint.key, schedule.key)
         self.tick: int | None = None
         self.due: int | None = None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from durable._core.admission import INVOKED, admission, invocation, repetition
-from durable._core.catalog import Catalog
+from durable._core.catalog import Catalog, name_of_parts
 from durable._core.rerun import kept_memos
 from durable._executor.post import SLICE
 from durable.codec import encode
@@ -161,7 +161,7 @@ class Intake:
                 f"{self._limits.event_bytes:,}"
             )
         # With a start id the event is accepted once, and so is what it causes.
-        event_id = self.new_id() if start_id is None else f"{function} {start_id}"
+        event_id = self.new_id() if start_id is None else name_of_parts(function, start_id)
         event = NewEvent(event_id, INVOKED, now, encoded, once=start_id is not None)
         run = self.new_id()
         who = None if parent is None else Parent(*parent)

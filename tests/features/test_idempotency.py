@@ -9,8 +9,8 @@ from durable import Event
 from durable.testing import TestEngine
 
 
-def keyed(seen, key="event.data.key", id="f", **config):
-    @durable.function(id, trigger="e", idempotency=key, **config)
+def keyed(seen, key="event.data.key", id="f", trigger="e", **config):
+    @durable.function(id, trigger=trigger, idempotency=key, **config)
     async def f(ctx):
         seen.append(ctx.event.data)
         return ctx.event.data.get("n")
@@ -98,6 +98,15 @@ async def test_functions_do_not_share_keys(store):
         await t.send([Event("e", {"key": "a"}), Event("e", {"key": "a"})])
         await t.until_idle()
     assert len(seen) == 2
+
+
+async def test_blanks_in_keys_do_not_bring_functions_together(store):
+    seen = []
+    one, two = keyed(seen, id="report", trigger="one"), keyed(seen, id="report daily", trigger="two")
+    async with TestEngine([one, two], store=store) as t:
+        await t.send([Event("one", {"key": "daily 1", "n": 1}), Event("two", {"key": "1", "n": 2})])
+        await t.until_idle()
+    assert sorted(one["n"] for one in seen) == [1, 2]
 
 
 async def test_it_survives_a_restart(store):

@@ -42,8 +42,8 @@ def sleep_through(t, duration):
 # ---------------------------------------------------------------- 11: a host that sleeps, clocks that change
 
 
-def ticking(line, **options):
-    @durable.function("tick", trigger=durable.cron(line, **options))
+def ticking(line, id="tick", **options):
+    @durable.function(id, trigger=durable.cron(line, **options))
     async def tick(ctx):
         return ctx.event.data["scheduled_at"]
 
@@ -90,6 +90,13 @@ async def test_11_of_all_missed_ticks_at_most_a_thousand_run_and_a_warning_says_
         assert "1000" in caplog.text
         await t.advance("10s")
         assert (await ticks(t))[1000:] == ["03:00:10"]
+
+
+async def test_11_a_function_whose_id_looks_like_part_of_a_line_has_ticks_of_its_own(store):
+    every_second, every_minute = ticking("* * * * * *"), ticking("* * * * *", id="tick *")
+    async with TestEngine([every_second, every_minute], store=store) as t:
+        await t.advance("1m")
+        assert [len(await t.runs(one, limit=100)) for one in (every_second, every_minute)] == [60, 1]
 
 
 @pytest.mark.parametrize("missed", ["latest", "all", "none"])

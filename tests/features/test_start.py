@@ -130,6 +130,18 @@ async def test_ids_are_apart_for_each_function(store):
         assert (await t.start(f, id="x")).id != (await t.start(g, id="x")).id
 
 
+async def test_blanks_in_ids_do_not_bring_functions_together(store):
+    @durable.function("f daily")
+    async def daily(ctx): ...
+
+    async with TestEngine([f := noting([]), daily], store=store) as t:
+        first = await t.start(f, id="daily 1")
+        other = await t.start(daily, id="1")
+        assert (first.function_id, other.function_id) == ("f", "f daily")
+        assert other.id != first.id
+        await t.until_idle()
+
+
 async def test_ids_are_apart_for_each_app(store):
     async with TestEngine([f := noting([])], store=store, app="one") as t:
         first = await t.start(f, id="x")
