@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec.structs import replace
 
 from durable._core.catalog import name_of_parts, path_text
 from durable._core.expressions import compile_condition, index_key, prune
+from durable._core.settling import document_of
 from durable.records import Admission, Effect, Latch, NewEvent, Plan, Wait
 
 if TYPE_CHECKING:
@@ -84,11 +86,18 @@ def admission_of_tick(
 
 
 def repetition(catalog: Catalog, history: History, memos: tuple[Memo, ...], run: str, now: int) -> Admission:
-    """One more run from the events of `history`, which already knows `memos`."""
+    """One more run from the events of `history`, which already knows `memos`.
+
+    What its function says of runs that exist holds for it, counted from now; what it says of runs to be made
+    (once a key, say) was obeyed by the first one.
+    """
     key = history.run.function
     blueprint = catalog.functions.get(key)
-    limit = None if blueprint is None else blueprint.finish_timeout
-    made = Plan(key, run, now, memos=memos, origin=history.run.id, finish_timeout=limit)
+    made = Plan(key, run, now)
+    if blueprint is not None:
+        document = document_of(history.events[0]) if history.events else None
+        made = replace(plan(blueprint, run, document, ts=now, now=now), once=())
+    made = replace(made, memos=memos, origin=history.run.id)
     again = tuple(event.seq for event in history.events)
     return Admission(plans=(made,), registry=catalog.version, again=again)
 

@@ -224,3 +224,19 @@ async def test_a_callback_in_flight_ends_as_on_cancel_says(store, mode):
         (run,) = await t.runs()
         assert run.status == "cancelled"
     assert log == [mode]
+
+
+async def test_a_rerun_obeys_it_like_the_first_run(store):
+    cancel = [CancelOn("stop", match="data.id"), CancelOn("late", timeout="1h")]
+    async with TestEngine([sleeper(*cancel)], store=store) as t:
+        one = await begun(t, {"id": 1})
+        await t.cancel(one.id)
+        await t.advance("2h")
+        first, second = await t.rerun(one.id), await t.rerun(one.id)
+        await t.send(Event("stop", {"id": 2}))
+        assert await status(t, first) == "waiting"
+        await t.send(Event("stop", {"id": 1}))
+        assert (await status(t, first), await status(t, second)) == ("cancelled", "cancelled")
+        third = await t.rerun(one.id)
+        await t.send(Event("late"))
+        assert await status(t, third) == "cancelled", "its hour counts from the rerun"

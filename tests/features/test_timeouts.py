@@ -172,3 +172,17 @@ async def test_a_callback_in_flight_at_the_deadline_may_finish_and_is_dropped(st
         release.set()
         await t.until_idle()
     assert log == ["finished"]
+
+
+async def test_a_rerun_has_to_start_in_time_too(store):
+    f = sleeper(Timeouts(start="1h"))
+    async with TestEngine([f], store=store) as t:
+        run = await t.start(f)
+        await t.cancel(run.id)
+        await t.until_idle()
+    async with TestEngine(store=store, start="2030-01-02T00:00:00Z") as t:  # here nobody executes it
+        again = await t.rerun(run.id)
+        await t.advance("59m")
+        assert (await again.refresh()).status == "queued"
+        await t.advance("1m")
+        assert (await again.refresh()).status == "cancelled"
