@@ -12,10 +12,10 @@ import orjson
 from durable._core import operations as ops
 from durable.errors import SignalConflictError, StepError
 from durable.failures import ErrorRecord
-from durable.records import Cause, MemoState, RunStatus
+from durable.records import Cause, MemoState, RunStatus, StepKind
 
 if TYPE_CHECKING:
-    from durable.records import Fired, StoredEvent
+    from durable.records import Fired, Memo, StoredEvent
 
 __all__ = ["document_of", "event_json", "raised", "settle"]
 
@@ -84,13 +84,14 @@ def event_json(event: StoredEvent) -> bytes:
     )
 
 
-def raised(value: bytes | None, attempts: int, cause: BaseException | None = None) -> Exception:
+def raised(memo: Memo, cause: BaseException | None = None) -> Exception:
     """The exception that a handler receives for a remembered error."""
-    record = ErrorRecord.decode(value or NULL)
-    if record.name == SignalConflictError.__name__:
+    record = ErrorRecord.decode(memo.value or NULL)
+    # A child or a callback may fail with an error of that name, too: then it is a step that has failed.
+    if memo.kind is StepKind.SIGNAL and record.name == SignalConflictError.__name__:
         return SignalConflictError(record.message, step_id=record.step_id)
     error = StepError(
-        record.message, step_id=record.step_id, name=record.name, stack=record.stack, attempts=attempts
+        record.message, step_id=record.step_id, name=record.name, stack=record.stack, attempts=memo.attempts
     )
     error.__cause__ = cause
     return error

@@ -26,7 +26,7 @@ def value(session: Session, op: ops.Operation, memo: Memo, cause: BaseException 
     if memo.digest is not None and op.digest() not in (None, memo.digest):
         _notice_arguments(session, op)
     if memo.state is MemoState.ERROR:
-        raise raised(memo.value, memo.attempts, cause)
+        raise raised(memo, cause)
     try:
         return op.read(memo.value or b"null")
     except SerializationError as error:

@@ -250,3 +250,23 @@ async def test_a_run_may_signal_itself(store):
 
     async with TestEngine([f], store=store, max_warm=0) as t:
         assert await t.invoke(f) == [True, 1]
+
+
+def raising_conflict():
+    raise durable.SignalConflictError("somebody else's")
+
+
+@pytest.mark.parametrize("kind", ["invoke", "run"])
+async def test_a_conflict_of_a_child_or_in_a_callback_is_a_failed_step(store, kind):
+    @durable.function("parent", retries=0)
+    async def parent(ctx):
+        try:
+            if kind == "run":
+                return await ctx.step.run("step", raising_conflict)
+            return await ctx.step.invoke("step", function="waiter")
+        except durable.StepError as error:
+            return [error.name, error.step_id]
+
+    async with TestEngine([f := waiter(), parent], store=store) as t:
+        await waiting(t, f)
+        assert await t.invoke(parent) == ["SignalConflictError", "step"]
