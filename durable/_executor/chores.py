@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
@@ -20,12 +20,16 @@ from durable.records import Cursor, Cutoffs, NewEvent
 from durable.triggers import CronTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from durable._core.catalog import Blueprint
     from durable._core.schedules import Schedule
     from durable._executor.service import Service
     from durable.records import Admission
 
 __all__ = ["Chores"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("durable.chores")
 
@@ -147,7 +151,8 @@ class Chores:
             return
         from durable._core.schedules import Schedule  # noqa: PLC0415 - croniter is imported on first use
 
-        cursors = {one.name: one.at for one in (await service.store.registry()).cursors}
+        registry = await self._insist("the places of the cron lines cannot be read", service.store.registry)
+        cursors = {one.name: one.at for one in registry.cursors}
         now = service.clock.now_ms()
         for blueprint, trigger in found:
             tick = Tick(blueprint, trigger, Schedule(trigger))
@@ -198,26 +203,33 @@ class Chores:
 
     async def _admit(self, tick: Tick, at: int, *, start: bool = True) -> None:
         """Start the run of one tick, once on all engines; or only move the cursor there."""
-        service = self._service
-        now = service.clock.now_ms()
-        fired = {
-            "cron": tick.trigger.expr,
-            "scheduled_at": from_ms(at).isoformat(),
-            "fired_at": from_ms(now).isoformat(),
-        }
-        event = NewEvent(service.intake.new_id(), "durable/cron.fired", now, orjson.dumps(fired))
-        run = service.intake.new_id()
+        intake = self._service.intake
 
         def letter(catalog: Catalog) -> Admission:
+            now = self._service.clock.now_ms()
+            fired = {
+                "cron": tick.trigger.expr,
+                "scheduled_at": from_ms(at).isoformat(),
+                "fired_at": from_ms(now).isoformat(),
+            }
+            event = NewEvent(intake.new_id(), "durable/cron.fired", now, orjson.dumps(fired))
             blueprint = catalog.functions[tick.blueprint.key] if start else None
-            return admission_of_tick(catalog, blueprint, event, fired, now, run, Cursor(tick.cursor, at))
+            return admission_of_tick(
+                catalog, blueprint, event, fired, now, intake.new_id(), Cursor(tick.cursor, at)
+            )
 
-        try:
-            await service.intake.admit([letter])
-        except StoreError as error:
-            _log.error("a tick of %s could not be stored: %s", tick.blueprint.key, error)
-            await asyncio.sleep(_RETRY_SECONDS)
-            await self._admit(tick, at, start=start)
+        await self._insist(
+            f"a tick of {tick.blueprint.key} could not be stored", lambda: intake.admit([letter])
+        )
+
+    async def _insist(self, trouble: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store until it can, however long that takes."""
+        while True:
+            try:
+                return await call()
+            except StoreError as error:
+                _log.error("%s: %s; trying again in %.1f s", trouble, error, _RETRY_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     # ------------------------------------------------------------ retention
 

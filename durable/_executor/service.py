@@ -49,6 +49,9 @@ _SELDOM_SECONDS = 5.0
 _HURRIED_MS = 2000
 """How long interrupted callbacks have to end, on leaving."""
 
+_TASKS_SECONDS = 5.0
+"""How long the engine's own tasks have to end, once they are cancelled."""
+
 
 class Service:
     """The executor of one engine, while it is open.
@@ -248,7 +251,12 @@ class Service:
     async def _cancel_tasks(self) -> None:
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        ended, late = await asyncio.wait(self.tasks, timeout=_TASKS_SECONDS)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # whoever waited was told when it came
+        for task in late:
+            _log.critical("%r of the engine has not ended though it was cancelled; it is left", task)
         self.tasks.clear()
         if not self.factory.release(self.loop):
             warnings.warn(

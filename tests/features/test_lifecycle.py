@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -481,3 +483,53 @@ async def test_a_result_that_did_not_come_in_time_says_of_which_run(store_url):
         run = await engine.start(sleeping)
         with pytest.raises(TimeoutError, match=f"run {run.id} of 'sleeping' did not end within '1ms'"):
             await run.result("1ms")
+
+
+class Outage:
+    """A store that refuses to admit anything, so many times."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.left = 0
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    async def admit(self, *args):
+        if self.left:
+            self.left -= 1
+            raise durable.StoreError("the disk is full")
+        return await self._inner.admit(*args)
+
+
+async def test_an_engine_with_cron_lines_outlives_any_outage_of_its_store(store, monkeypatch):
+    monkeypatch.setattr("durable._executor.chores._RETRY_SECONDS", 0)
+
+    @durable.function("tick", trigger=durable.cron("* * * * *"))
+    async def tick(ctx): ...
+
+    outage = Outage(store)
+    async with TestEngine([tick], store=outage) as t, asyncio.timeout(60):
+        await t.advance("1m")
+        outage.left = sys.getrecursionlimit() + 500
+        await t.advance("1m")
+        assert outage.left == 0
+        assert [run.event.data["scheduled_at"][14:16] async for run in t.runs(tick)] == ["02", "01"]
+
+
+async def test_leaving_does_not_wait_for_a_task_of_the_engine_that_goes_on_for_ever(caplog, monkeypatch):
+    monkeypatch.setattr("durable._executor.service._TASKS_SECONDS", 0.01)
+    release = asyncio.Event()
+
+    async def stubborn():
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    async with durable.Engine("memory://") as engine:
+        task = asyncio.create_task(stubborn(), name="stubborn")
+        await asyncio.sleep(0)
+        engine._service.tasks.append(task)
+    assert "stubborn" in caplog.text
+    release.set()
+    await task
