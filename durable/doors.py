@@ -91,7 +91,7 @@ class Hit(Struct, frozen=True):
 class Admission(Struct, frozen=True):
     """An event to be stored, with everything it causes; or a signal; or stored events once more.
 
-    Exactly one of `event`, `signal` and `again` is set.
+    One of `event`, `signal` and `again` is set; with none, a `cursor` is moved and nothing else happens.
 
     Args:
         registry: The version of the registry that the plans and keys were made from. Where the store's is

@@ -70,19 +70,18 @@ def invocation(
 
 def admission_of_tick(
     catalog: Catalog,
-    blueprint: Blueprint | None,
+    blueprint: Blueprint,
     event: NewEvent,
     data: Mapping[str, Any],
     now: int,
     run: str,
     cursor: Cursor,
 ) -> Admission:
-    """One run for one tick of a schedule, once on all engines; without `blueprint`, the tick runs nothing."""
-    if blueprint is None:
-        return Admission(event, (), catalog.version, cursor=cursor)
+    """One run for one tick of a schedule, once on all engines."""
     document = {"id": event.id, "name": event.name, "data": data, "user": None, "ts": event.ts, "v": None}
     made = plan(blueprint, run, document, ts=event.ts, now=now)
-    return Admission(event, (made,), catalog.version, cursor=cursor)
+    keys = catalog.index_keys(event.name, document)
+    return Admission(event, (made,), catalog.version, keys, cursor=cursor)
 
 
 def repetition(catalog: Catalog, history: History, memos: tuple[Memo, ...], run: str, now: int) -> Admission:

@@ -16,7 +16,7 @@ from durable._core.admission import admission_of_tick
 from durable._core.catalog import Catalog, name_of_parts
 from durable.durations import from_ms
 from durable.errors import StoreError
-from durable.records import Cursor, Cutoffs, NewEvent
+from durable.records import Admission, Cursor, Cutoffs, NewEvent
 from durable.triggers import CronTrigger
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from durable._core.catalog import Blueprint
     from durable._core.schedules import Schedule
     from durable._executor.service import Service
-    from durable.records import Admission
 
 __all__ = ["Chores"]
 
@@ -206,6 +205,9 @@ class Chores:
         intake = self._service.intake
 
         def letter(catalog: Catalog) -> Admission:
+            cursor = Cursor(tick.cursor, at)
+            if not start:
+                return Admission(registry=catalog.version, cursor=cursor)
             now = self._service.clock.now_ms()
             fired = {
                 "cron": tick.trigger.expr,
@@ -213,10 +215,8 @@ class Chores:
                 "fired_at": from_ms(now).isoformat(),
             }
             event = NewEvent(intake.new_id(), "durable/cron.fired", now, orjson.dumps(fired))
-            blueprint = catalog.functions[tick.blueprint.key] if start else None
-            return admission_of_tick(
-                catalog, blueprint, event, fired, now, intake.new_id(), Cursor(tick.cursor, at)
-            )
+            blueprint = catalog.functions[tick.blueprint.key]
+            return admission_of_tick(catalog, blueprint, event, fired, now, intake.new_id(), cursor)
 
         await self._insist(
             f"a tick of {tick.blueprint.key} could not be stored", lambda: intake.admit([letter])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import durable
 from durable import Event
 from durable.testing import TestEngine
@@ -126,3 +128,40 @@ async def test_a_trigger_that_was_taken_away_starts_nothing_more(store):
         await t.send([Event("old"), Event("new")])
         await t.until_idle()
     assert [one.name for one in seen] == ["new"]
+
+
+# ---------------------------------------------------------------- ticks are events
+
+
+async def test_a_line_seen_for_the_first_time_has_had_no_tick(store):
+    f = noting([], trigger=durable.cron("0 9 * * *"))
+    async with TestEngine([f], store=store) as t:
+        await t.until_idle()
+        assert not await t.events()
+    async with TestEngine([f], store=store, start="2030-01-03T00:00:00Z") as t:
+        await t.until_idle()
+        ticks = [one.data["scheduled_at"][:13] async for one in t.events("durable/cron.fired")]
+        assert ticks == ["2030-01-02T09"], "it was known when that one was missed"
+
+
+@pytest.mark.parametrize("how", ["if", "match", "cancel"])
+async def test_a_tick_is_for_waits_and_cancellations_by_its_fields(store, how):
+    hourly = "async.data.cron == '0 * * * *'"
+    wait = {"match": "data.cron"} if how == "match" else {"if_": hourly}
+    cancel = [durable.CancelOn("durable/cron.fired", if_=hourly)] if how == "cancel" else []
+
+    @durable.function("waits", cancel_on=cancel)
+    async def waits(ctx):
+        if how == "cancel":
+            await ctx.step.sleep("nap", "3h")
+            return None
+        tick = await ctx.step.wait_for_event("tick", event="durable/cron.fired", timeout="3h", **wait)
+        return tick and tick.data["scheduled_at"][11:16]
+
+    async with TestEngine([noting([], trigger=durable.cron("0 * * * *")), waits], store=store) as t:
+        run = await t.start(waits, {"cron": "0 * * * *"})
+        await t.advance("4h")
+        await run.refresh()
+        assert (run.status, run.output) == (
+            ("cancelled", None) if how == "cancel" else ("completed", "01:00")
+        )

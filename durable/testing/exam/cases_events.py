@@ -76,6 +76,17 @@ async def a_cursor_only_moves_forward(harness: Harness) -> None:
         assert await stage.store.history("r2") is None
 
 
+async def a_cursor_can_be_moved_without_an_event(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        moved = as_new((await stage.admit(Admission(cursor=Cursor("cron", 60)))).answers[0])
+        assert not moved.outcomes
+        assert (await stage.store.registry()).cursors == (Cursor("cron", 60),)
+        assert not await stage.store.events(EventQuery())
+        tick = Admission(event=event(), plans=(plan("r1"),), cursor=Cursor("cron", 60))
+        assert not as_duplicate((await stage.admit(tick)).answers[0]).outcomes
+        assert await stage.store.history("r1") is None
+
+
 async def an_old_registry_is_refused_alone(harness: Harness) -> None:
     async with staged(harness) as stage:
         registry = await stage.store.register(stage.now, "one", (Registration(F, "1", b"{}"),))
@@ -189,6 +200,7 @@ CASES = (
     events_have_one_order,
     an_event_id_counts_once_in_24_hours,
     a_cursor_only_moves_forward,
+    a_cursor_can_be_moved_without_an_event,
     an_old_registry_is_refused_alone,
     the_registry_grows_by_what_changes,
     a_run_starts_with_what_a_rerun_knows,
