@@ -1,7 +1,7 @@
 """What has to be done by time: cron ticks, retention, heartbeats, the dead.
 
 A single engine that has nothing to do makes no store call: ticks come from a heap in memory, retention follows
-ends of runs, and heartbeats are sent only once another engine has been heard of.
+what is stored and what ends, and heartbeats are sent only once another engine has been heard of.
 """
 
 from __future__ import annotations
@@ -233,13 +233,13 @@ class Chores:
 
     # ------------------------------------------------------------ retention
 
-    def run_ended(self) -> None:
-        """A run has ended: by now others may be old enough to be removed."""
+    def has_grown(self) -> None:
+        """Something was stored, or has ended: by now other things may be old enough to be removed."""
         if self._service.clock.now_ms() >= self._sweep_at:
             self._untidy.set()
 
     async def tidy(self) -> None:
-        """Remove what is old: on entering, and then after ends of runs, once an hour at most."""
+        """Remove what is old: on entering, and then when more has come, once an hour at most."""
         while True:
             await self._sweep()
             self._untidy.clear()

@@ -22,13 +22,13 @@ from durable._executor.worker import Worker
 from durable.errors import DurableError, DurableWarning, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from random import Random
 
     from durable.clock import Clock
     from durable.hosting import Options
     from durable.ids import Ulids
-    from durable.records import Cancellation, RunRecord
+    from durable.records import Admission, Admitted, Cancellation, Request, RunRecord
     from durable.runs import Run
     from durable.store import Store
 
@@ -110,7 +110,7 @@ class Service:
             pulse=self.pulse,
         )
         self.intake = Intake(
-            store, clock, options.limits, ulids, asking=self.worker.asking, admitted=self.worker.admitted
+            store, clock, options.limits, ulids, asking=self.worker.asking, admitted=self._admitted
         )
         self.worker.intake = self.intake
         self.chores = Chores(self)
@@ -355,8 +355,14 @@ class Service:
         self.worker.wake()
         return states
 
+    def _admitted(
+        self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request
+    ) -> None:
+        self.worker.admitted(admissions, answer, now, request)
+        self.chores.has_grown()
+
     def _run_ended(self, record: RunRecord) -> None:
-        self.chores.run_ended()
+        self.chores.has_grown()
         self._started.pop(record.id, None)
         self._recent[record.id] = record
         if len(self._recent) > _RECENT:

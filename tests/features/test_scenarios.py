@@ -330,6 +330,22 @@ async def test_10_retention_removes_runs_that_have_ended_and_no_others(store):
         assert await (await t.get_run(long.id)).result() == "done"
 
 
+@pytest.mark.parametrize("hosting", [True, False])
+async def test_10_an_open_engine_removes_what_is_old_though_no_run_of_its_own_ends(store, hosting):
+    @durable.function("f", trigger="e")
+    async def f(ctx): ...
+
+    async with TestEngine([f], store=store) as t:
+        await t.pause(f)
+    async with TestEngine([f] if hosting else [], store=store) as t:
+        for _ in range(20):
+            await t.send([durable.Event("e"), durable.Event("nobody/listens")])
+            await t.advance("1d")
+        assert [run.status async for run in t.runs()] == ["skipped"] * 8
+        names = [one.name async for one in t.events()]
+        assert (names.count("e"), names.count("nobody/listens")) == (8, 4), "a run keeps its event"
+
+
 async def test_10_an_open_engine_removes_old_runs_as_time_passes(store):
     @durable.function("f")
     async def f(ctx):
