@@ -40,7 +40,7 @@ class Archive(ABC):
         """Raise if it may not be used from here."""
 
     @abstractmethod
-    def _key(self, function: Named) -> str:
+    async def _key(self, function: Named) -> str:
         """The key of a function; `LookupError` for an unknown one."""
 
     @abstractmethod
@@ -96,14 +96,14 @@ class Archive(ABC):
             cursor: `Page.cursor` of the page before.
         """
         self._check("runs")
-        key = None if function is None else self._key(function)
-        query = run_query(key, status, event_id, since, until, limit)
+        query = run_query(None, status, event_id, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Run]:
             last = None if before is None else run_cursor(before)
             if status is not None and not query.statuses:
                 return Page([])  # one of none
-            found = await self._store.runs(replace(query, before=last, limit=limit + 1))
+            key = None if function is None else await self._key(function)
+            found = await self._store.runs(replace(query, function=key, before=last, limit=limit + 1))
             more = found[limit - 1].run.id if len(found) > limit else None
             return Page([Run(self, one) for one in found[:limit]], more)
 

@@ -244,17 +244,17 @@ class Engine(Archive):
     def _check(self, what: str) -> None:
         self._open(what)
 
-    def _key(self, function: Named) -> str:
-        return self._known(self._open("runs"), function).key
+    async def _key(self, function: Named) -> str:
+        return (await self._known(self._open("runs"), function)).key
 
     def _decoder(self, function: str) -> Decoder:
         here = self._options.functions.get(function)
         return PLAIN if here is None else here.decoder
 
-    def _known(self, service: Service, function: Named) -> Blueprint:
+    async def _known(self, service: Service, function: Named) -> Blueprint:
         """A function that is registered in the store."""
         name = function.id if isinstance(function, Function) else function
-        found = service.intake.catalog.find(self.app, name)
+        found = await service.intake.find(self.app, name)
         if found is None:
             raise LookupError(service.intake.catalog.unknown(self.app, name))
         return found
@@ -314,7 +314,7 @@ class Engine(Archive):
                 retention has removed since.
         """
         service = self._outside("start", "ctx.step.invoke")
-        blueprint = self._known(service, function)
+        blueprint = await self._known(service, function)
         given: Any = {} if data is None else data
         if id is not None:
             name_of("engine.start(id)", id)
@@ -426,7 +426,7 @@ class Engine(Archive):
         )
         alive = [status for status in RunStatus if not status.ended]
         query = replace(
-            run_query(self._known(service, function).key, alive, None, None, None, 256),
+            run_query((await self._known(service, function)).key, alive, None, None, None, 256),
             since=after,
             until=before,
         )
@@ -451,5 +451,6 @@ class Engine(Archive):
 
     async def _pause(self, what: str, function: Named, *, paused: bool) -> None:
         service = self._outside(what, "a step")
-        await self._store.pause(self._clock.now_ms(), self._known(service, function).key, paused)
+        blueprint = await self._known(service, function)
+        await self._store.pause(self._clock.now_ms(), blueprint.key, paused)
         await service.intake.refresh()

@@ -5,6 +5,9 @@ What they need goes into the session's draft, so that a step and what it causes 
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,26 +15,32 @@ import orjson
 from durable._core import operations as ops
 from durable._core.admission import event_wait
 from durable._core.settling import document_of
-from durable.errors import EventRejected, LimitError, SerializationError, StepError
+from durable._executor.draft import Phase
+from durable._executor.driver import owner
+from durable.errors import EventRejected, LimitError, SerializationError, StepError, StoreError
 from durable.events import check_signal
 from durable.failures import ErrorRecord, error_record
 from durable.records import Admission, Effect, MemoState, Signal, Timer, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Generator
 
-    from durable._core.catalog import Catalog
+    from durable._core.catalog import Blueprint, Catalog
     from durable._core.lifecycle import Retry
     from durable._executor.draft import Pending
     from durable._executor.session import Session
 
 __all__ = ["arm", "check_deadline", "retry"]
 
+_log = logging.getLogger("durable.session")
+
+_RETRY_SECONDS = 1.0
+
 
 def arm(session: Session, pending: Pending) -> None:
     """Begin a fresh step."""
     op = pending.op
-    try:
+    with _refusing(session, pending):
         if isinstance(op, ops.Sleep):
             _sleep(session, pending, op)
         elif isinstance(op, ops.Deadline):
@@ -57,8 +66,54 @@ def arm(session: Session, pending: Pending) -> None:
         else:
             assert isinstance(op, ops.SendSignal)
             _send_signal(session, pending, op)
+
+
+@contextmanager
+def _refusing(session: Session, pending: Pending) -> Generator[None, None, None]:
+    """A step that asks for what cannot be fails at once."""
+    try:
+        yield
     except (LimitError, EventRejected, SerializationError) as error:
-        _fail(session, pending, error_record(error, step_id=op.step))
+        _fail(session, pending, error_record(error, step_id=pending.op.step))
+
+
+def _arm_after(
+    session: Session,
+    pending: Pending,
+    ready: Callable[[], Awaitable[object]],
+    begin: Callable[[], None],
+) -> None:
+    """Begin a step later: meanwhile it counts as one that executes."""
+    pending.phase = Phase.ACTIVE
+    task = asyncio.Task(_later(session, pending, ready, begin), loop=session.host.loop)
+    pending.task = task
+    session.callbacks.add(task)
+    task.add_done_callback(session.callbacks.discard)
+
+
+async def _later(
+    session: Session,
+    pending: Pending,
+    ready: Callable[[], Awaitable[object]],
+    begin: Callable[[], None],
+) -> None:
+    owner.set(None)
+    try:
+        while True:
+            try:
+                await ready()
+                break
+            except StoreError as error:
+                _log.error("run %s: step %r cannot begin yet (%s)", session.run_id, pending.op.step, error)
+                await asyncio.sleep(_RETRY_SECONDS)
+        if session.unwinding or session.halted or pending.phase is not Phase.ACTIVE:
+            return
+        with _refusing(session, pending):
+            begin()
+        session.park_if_idle()
+    except Exception as error:
+        _log.exception("run %s: the engine failed while it began a step", session.run_id)
+        session.crash(error)
 
 
 def check_deadline(session: Session, op: ops.Deadline) -> None:
@@ -158,10 +213,23 @@ def _invoke(session: Session, pending: Pending, op: ops.Invoke) -> None:
     intake = session.host.intake
     app = session.history.run.function.partition("/")[0]
     blueprint = intake.catalog.find(app, op.function)
-    if blueprint is None:
+    if blueprint is not None:
+        _call(session, pending, op, blueprint)
+        return
+
+    def begin() -> None:
+        found = intake.catalog.find(app, op.function)
+        if found is not None:
+            _call(session, pending, op, found)
+            return
         message = intake.catalog.unknown(app, op.function)
         _fail(session, pending, ErrorRecord("LookupError", message, None, op.step))
-        return
+
+    _arm_after(session, pending, intake.refresh, begin)  # it may have been registered meanwhile
+
+
+def _call(session: Session, pending: Pending, op: ops.Invoke, blueprint: Blueprint) -> None:
+    intake = session.host.intake
     data: Any = {} if op.data is None else op.data
     letter, child, _ = intake.invocation(blueprint.key, data, parent=(session.run_id, pending.ref))
     until = None if op.timeout is None else session.host.clock.now_ms() + op.timeout

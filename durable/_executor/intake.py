@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from durable._core.catalog import Blueprint
     from durable._executor.draft import Letter
     from durable.clock import Clock
     from durable.events import Event
@@ -80,6 +81,14 @@ class Intake:
     async def refresh(self) -> None:
         """Read the registry again."""
         self.catalog = Catalog(await self._store.registry())
+
+    async def find(self, app: str, function: str) -> Blueprint | None:
+        """A function of the store. One that is not known here may have been registered since the last look."""
+        found = self.catalog.find(app, function)
+        if found is None:
+            await self.refresh()
+            found = self.catalog.find(app, function)
+        return found
 
     def new_id(self) -> str:
         """A fresh ULID."""

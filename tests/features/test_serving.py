@@ -191,3 +191,56 @@ def test_a_second_signal_stops_at_once(tmp_path):
     again.until("second")
     again.process.send_signal(signal.SIGTERM)
     assert again.ended()[0] == 0
+
+
+# ---------------------------------------------------------------- functions that come later
+
+
+@durable.function("late", trigger="late")
+async def late(ctx):
+    return "done"
+
+
+async def test_a_client_learns_of_functions_that_are_registered_after_it_has_opened(store):
+    async with durable.Engine(store) as client:
+        with pytest.raises(LookupError, match="late"):
+            await client.start("late")
+        async with durable.Engine(store, functions=[late]):
+            run = await client.start("late")
+            assert await run.result("10s") == "done"
+            assert [one.id for one in await client.runs("late")] == [run.id]
+            await client.pause("late")
+            assert await client.cancel_runs("late") == 0
+
+
+@pytest.mark.parametrize("what", ["runs", "pause", "cancel_runs"])
+async def test_each_question_about_a_function_looks_again(store, what):
+    async with durable.Engine(store) as client, durable.Engine(store, functions=[late]):
+        await getattr(client, what)("late")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_a_run_invokes_a_function_that_is_registered_after_its_engine_has_opened(store, until, beside):
+    @durable.function("parent")
+    async def parent(ctx):
+        await ctx.step.wait_for_signal("go", signal="go", timeout="1h")
+        first = ctx.step.invoke("call", function="late")
+        return await asyncio.gather(first, ctx.step.sleep("nap", "1ms")) if beside else await first
+
+    async with durable.Engine(store, functions=[parent]) as one:
+        run = await one.start(parent)
+        async with durable.Engine(store, functions=[late]):
+            await until(lambda: one.send_signal("go"))
+            assert await run.result("10s") == (["done", None] if beside else "done")
+
+
+async def test_invoking_a_function_that_nobody_has_registered_fails_the_step(store):
+    @durable.function("parent")
+    async def parent(ctx):
+        try:
+            await ctx.step.invoke("call", function="nobody")
+        except durable.StepError as error:
+            return [error.name, await ctx.step.run("on", echo, 1)]
+
+    async with TestEngine([parent], store=store, replay_every_step=True) as t:
+        assert await t.invoke(parent) == ["LookupError", 1]
