@@ -15,24 +15,21 @@ import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from msgspec.structs import replace
-
-from durable._core.expressions import compile_condition
 from durable._executor.driver import owner
-from durable.archive import Archive, Named
+from durable.archive import Named
 from durable.clock import SystemClock
 from durable.codec import PLAIN, decode, encode
-from durable.durations import shown, to_ms, to_point_ms
+from durable.control import Control
+from durable.durations import shown, to_ms
 from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
 from durable.events import check_signal
 from durable.functions import Function
-from durable.hosting import Options, at_least, event_list, hosted, instance, name_of, observing, run_query
+from durable.hosting import Options, at_least, event_list, hosted, instance, name_of, observing
 from durable.ids import Ulids
 from durable.limits import Limits, Retention
 from durable.observers import Observer, Observers
 from durable.records import (
     Admission,
-    Cancellation,
     History,
     New,
     NewEvent,
@@ -42,7 +39,7 @@ from durable.records import (
     StoredEvent,
     Verb,
 )
-from durable.runs import Run, event_of
+from durable.runs import Run
 from durable.urls import store_at
 
 if TYPE_CHECKING:
@@ -53,7 +50,7 @@ if TYPE_CHECKING:
     from durable._executor.service import Service
     from durable.clock import Clock
     from durable.codec import Decoder
-    from durable.durations import Duration, PointInTime
+    from durable.durations import Duration
     from durable.events import Event
     from durable.store import Store
 
@@ -64,7 +61,7 @@ T = TypeVar("T")
 _REMOVED = " any more: retention has removed the run that the same id or key has started; choose another one"
 
 
-class Engine(Archive):
+class Engine(Control):
     """Executes the runs of functions, and is the way in for events.
 
     Args:
@@ -385,72 +382,3 @@ class Engine(Archive):
                 f"run {run.id} of {run.function_id!r} did not end within {timeout!r}; it goes on"
             ) from None
         return run.outcome()
-
-    # ------------------------------------------------------------ cancelling and pausing
-
-    async def cancel(self, run_id: str) -> None:
-        """Cancel a run; nothing happens if it has ended.
-
-        Raises:
-            LookupError: There is none of that id.
-        """
-        states = await self._outside("cancel", "a step").cancel([run_id])
-        if states[0] is Cancellation.UNKNOWN:
-            raise LookupError(f"there is no run {run_id!r} in this store")
-
-    async def cancel_runs(
-        self,
-        function: Named,
-        *,
-        if_: str | None = None,
-        started_after: PointInTime | None = None,
-        started_before: PointInTime | None = None,
-    ) -> int:
-        """Cancel many runs of a function; how many there were.
-
-        Args:
-            function: Whose runs.
-            if_: A CEL condition over ``event``.
-            started_after: Only those queued at this time or later.
-            started_before: Only those queued before this time.
-        """
-        service = self._outside("cancel_runs", "a step")
-        condition = None if if_ is None else compile_condition(if_)
-        after = (
-            None if started_after is None else to_point_ms(started_after, what="cancel_runs(started_after)")
-        )
-        before = (
-            None
-            if started_before is None
-            else to_point_ms(started_before, what="cancel_runs(started_before)")
-        )
-        alive = [status for status in RunStatus if not status.ended]
-        query = replace(
-            run_query((await self._known(service, function)).key, alive, None, None, None, 256),
-            since=after,
-            until=before,
-        )
-        count = 0
-        while found := await self._store.runs(query):
-            chosen = [
-                one.run.id
-                for one in found
-                if condition is None or condition(event_of(one.events[0]).as_json())
-            ]
-            count += (await service.cancel(chosen)).count(Cancellation.DONE)
-            query = replace(query, before=found[-1].run.id)
-        return count
-
-    async def pause(self, function: Named) -> None:
-        """Start no more runs of a function: what would start one leaves a `skipped` run. Others go on."""
-        await self._pause("pause", function, paused=True)
-
-    async def resume(self, function: Named) -> None:
-        """Start runs of a paused function again."""
-        await self._pause("resume", function, paused=False)
-
-    async def _pause(self, what: str, function: Named, *, paused: bool) -> None:
-        service = self._outside(what, "a step")
-        blueprint = await self._known(service, function)
-        await self._store.pause(self._clock.now_ms(), blueprint.key, paused)
-        await service.intake.refresh()

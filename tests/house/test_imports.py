@@ -45,6 +45,7 @@ FLOORS = {
     "durable._executor": 4,
     # the roof
     "durable.engine": 5,
+    "durable.control": 5,
     # the front door, and what stands before the house
     "durable": 6,
     "durable.demo": 7,
