@@ -82,7 +82,7 @@ class Service:
         self.store = store
         self.clock = clock
         self.options = options
-        self.id = ulids.new(clock.now_ms())
+        self.id: str = ulids.new(clock.now_ms())
         self.tasks: list[asyncio.Task[None]] = []
         self.open = False
         self.hurried = False
