@@ -258,13 +258,15 @@ class Yield(Struct, frozen=True):
 class End(Struct, frozen=True):
     """The run has ended with `status`: `output`, or `error` (an encoded record).
 
-    `unmet` names the steps whose memos the code never met.
+    `unmet` names the steps whose memos the code never met. `admit` is what tells of the end: it is stored with
+    it, when the run is over, and not at all where the run turns out to be cancelled.
     """
 
     status: RunStatus
     output: bytes | None = None
     error: bytes | None = None
     unmet: tuple[str, ...] = ()
+    admit: tuple[Admission, ...] = ()
 
 
 Then = Stay | Park | Yield | End
@@ -322,7 +324,10 @@ class CommitState(Enum):
 
 
 class CommitAnswer(Struct, frozen=True):
-    """The answer to one `Commit`, with those to its admissions; a `Verdict` is always `OK`."""
+    """The answer to one `Commit`, with those to its admissions, first of `Commit.admit`, then of `End.admit`.
+
+    That to a `Verdict` is always `OK`.
+    """
 
     state: CommitState
     admitted: tuple[AdmissionAnswer, ...] = ()

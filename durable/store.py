@@ -282,16 +282,20 @@ class Store(Protocol):
         - `Yield`: likewise, and it gets a turn, due now, in any case.
         - `End`: status, output and error are set; its jobs, waits and undropped things are removed; places
           and latches are free; parents, and other waits for it, are told (`Cause.CHILD`, with status and
-          output or error). Admissions go first: if one of them cancels this very run, the `then` of the
-          commit only gives back what the run held, it is queued to be announced, and the answer is
-          `CANCELLED`, though all else is stored.
+          output or error). Then its `End.admit` is stored, in which the end is told of: no wait of the run
+          hears that, and its latches are not held any more.
+
+        If one of the commit's own `admit` cancels this very run, the `then` of the commit only gives back what
+        the run held, it is queued to be announced, nothing of `End.admit` is stored, and the answer is
+        `CANCELLED`, though all else is stored.
 
         A commit for a run that was **cancelled** meanwhile stores nothing: the answer is `CANCELLED`. Its
         `free` and its `Park`, `Yield` or `End` still give back what the run held; it is then queued to be
-        announced. A commit with ``End(CANCELLED)`` for a cancelled run announces it: its `admit` is stored,
-        and the run is over.
+        announced. A commit with ``End(CANCELLED)`` for a cancelled run announces it: nothing is stored but its
+        `End.admit`, and the run is over.
 
-        A commit with an admission from an old registry (older than before the commit) is answered
+        A commit with an admission, in `admit` or `End.admit`, from an old registry (older than before the
+        commit; of a cancelled run that is announced only `End.admit` counts) is answered
         `OUTDATED`, and nothing is stored. Its own waits may name new paths: no admission of the same commit is
         old because of that, and its `keys` are to hold their entries. `STALE` goes before `CANCELLED`, and
         that before `OUTDATED`.

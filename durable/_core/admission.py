@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from durable._core.catalog import name_of_parts, path_text
 from durable._core.expressions import compile_condition, index_key, prune
 from durable._core.settling import document_of
-from durable.records import Admission, Effect, Latch, NewEvent, Plan, Wait
+from durable.records import Admission, Effect, End, Latch, NewEvent, Plan, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -162,7 +162,8 @@ def written_due_times(commit: Commit, now: int) -> Iterator[int]:
     """As `due_times`, of a commit."""
     yield from (timer.due for timer in commit.timers)
     yield from (wait.until for wait in commit.waits if wait.until is not None)
-    for one in commit.admit:
+    told = commit.then.admit if isinstance(commit.then, End) else ()
+    for one in (*commit.admit, *told):
         yield from due_times(one, now)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from durable.records import STAY, Commit, MemoState
+from msgspec.structs import replace
+
+from durable.records import STAY, Commit, End, MemoState
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +31,18 @@ RESULTS = frozenset({MemoState.VALUE, MemoState.ERROR})
 class Draft:
     """A commit in the making. What is added before it is sealed goes out in one transaction."""
 
-    __slots__ = ("attempt", "drop", "forget", "letters", "memos", "signals", "then", "timers", "waits")
+    __slots__ = (
+        "attempt",
+        "drop",
+        "forget",
+        "letters",
+        "memos",
+        "signals",
+        "then",
+        "timers",
+        "told",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.memos: list[Memo] = []
@@ -41,6 +54,8 @@ class Draft:
         self.forget = False
         self.attempt: int | None = None
         self.then: Then = STAY
+        self.told: list[Letter] = []
+        """What tells of the end."""
 
     def forget_ref(self, ref: str) -> None:
         """The step of that name is given up: what is not written of it need not be."""
@@ -62,15 +77,18 @@ class Draft:
         self.forget = self.forget or later.forget
         self.attempt = self.attempt if later.attempt is None else later.attempt
         if later.then is not STAY:
-            self.then = later.then
+            self.then, self.told = later.then, later.told
 
     def commit(self, run: str, gen: int, catalog: Catalog) -> Commit:
         """The record that passes the door."""
-        if not (self.timers or self.waits or self.drop or self.letters or self.forget):
+        if not (self.timers or self.waits or self.drop or self.letters or self.forget or self.told):
             return Commit(run, gen, tuple(self.memos), attempt=self.attempt, then=self.then)
-        if self.letters and self.waits:
+        if (self.letters or self.told) and self.waits:
             catalog = catalog.knowing(self.waits)
-        memos = self.memos
+        memos, then = self.memos, self.then
+        if self.told:
+            assert isinstance(then, End)
+            then = replace(then, admit=tuple(letter(catalog) for letter in self.told))
         if self.forget:  # what the failed attempt has withdrawn is fresh for the next one
             memos = [one for one in memos if one.state in RESULTS]
         return Commit(
@@ -83,7 +101,7 @@ class Draft:
             self.forget,
             self.attempt,
             admit=tuple(letter(catalog) for letter in self.letters),
-            then=self.then,
+            then=then,
         )
 
 

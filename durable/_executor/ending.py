@@ -111,7 +111,7 @@ def _announce(session: Session, end: End) -> None:
         history.run.function, session.run_id, history.events, end.status, end.output, end.error
     )
     for name, data in found:
-        session.draft.letters.append(session.host.intake.internal(name, data, session.host.clock.now_ms()))
+        session.draft.told.append(session.host.intake.internal(name, data, session.host.clock.now_ms()))
     session.draft.then = session.end = end
     session.rounds.stopped = session.tasks.abandoned = True
     session.save()

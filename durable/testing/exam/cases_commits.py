@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING
 
 from durable.records import (
     Admission,
-    Cause,
     Claim,
     Commit,
     CommitState,
-    Effect,
     End,
     EventQuery,
     Memo,
     MemoState,
     News,
-    Parent,
     Park,
     Registration,
     RunStatus,
     Signal,
-    Singleton,
     StepKind,
     Timer,
     Wait,
     Yield,
 )
-from durable.testing.exam.stage import F, G, as_new, event, plan, staged
+from durable.testing.exam.stage import F, as_new, event, staged
 
 if TYPE_CHECKING:
     from durable.testing.exam.harness import Harness
@@ -232,169 +228,6 @@ async def what_a_commit_sends_is_for_its_own_waits_too(harness: Harness) -> None
         assert [one.ref for one in await stage.fired("r1")] == ["w"]
 
 
-# ---------------------------------------------------------------- ends
-
-
-async def an_end_leaves_nothing_behind(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        single = Singleton("s")
-        await stage.running("r1", singleton=single)
-        wait = Wait("w", event="thing/made", until=stage.now + 5)
-        await stage.commit("r1", timers=(Timer("t", stage.now + 5), Timer("u", stage.now)), waits=(wait,))
-        await stage.claim(limit=0)
-        end = End(RunStatus.FAILED, error=b'{"name":"E"}', unmet=("old",))
-        stage.now += 1
-        assert (await stage.commit("r1", memos=(memo(0),), then=end)).state is CommitState.OK
-        history = await stage.history("r1")
-        run = history.run
-        assert (run.status, run.error, run.unmet, run.ended) == (
-            "failed",
-            b'{"name":"E"}',
-            ("old",),
-            stage.now,
-        )
-        assert (history.timers, history.waits, history.fired) == ((), (), ())
-        assert history.memos == (memo(0),)
-        await stage.send()
-        stage.now += 100
-        answer = await stage.claim()
-        assert (answer.deliveries, answer.next_due) == ((), None)
-        await stage.running("r2", singleton=single)
-
-
-async def what_fires_in_the_last_commit_is_gone_with_it(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        for run in ("r1", "r2"):
-            await stage.running(run)
-        await stage.commit("r1", waits=(Wait("s", signal="go"),))
-        await stage.commit("r2", then=DONE)
-        await stage.running("r3")
-        fires = (Wait("w", child="r2"), Wait("x", signal="go"))
-        await stage.commit("r3", waits=fires, ask=("p",), then=DONE)
-        history = await stage.history("r3")
-        assert (history.run.status, history.waits, history.fired) == ("completed", (), ())
-        assert await stage.news() == []
-
-
-async def a_parent_hears_how_its_child_ended(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.running("r1")
-        ends = {
-            "c1": (End(RunStatus.COMPLETED, output=b"7"), b"7"),
-            "c2": (End(RunStatus.FAILED, error=b'{"name":"E"}'), b'{"name":"E"}'),
-        }
-        for child, (end, value) in ends.items():
-            invocation = Admission(
-                event=event(event_id=child), plans=(plan(child, G, parent=Parent("r1", f"w-{child}")),)
-            )
-            await stage.commit("r1", waits=(Wait(f"w-{child}", child=child),), admit=(invocation,))
-            assert await stage.claimed() == [child]
-            await stage.commit(child, then=end)
-            (fired,) = await stage.fired("r1")
-            assert (fired.cause, fired.status, fired.value) == (Cause.CHILD, end.status, value)
-            await stage.commit("r1", drop=(fired.ref,))
-        await stage.commit("r1", waits=(Wait("late", child="c1"),))
-        (fired,) = await stage.fired("r1")
-        assert (fired.ref, fired.status, fired.value) == ("late", "completed", b"7")
-
-
-async def a_parent_hears_that_its_child_never_ran(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.store.register(stage.now, "one", (Registration(G, "1", b"{}"),))
-        await stage.store.pause(stage.now, G, True)
-        await stage.running("r1")
-        child = plan("c1", G, parent=Parent("r1", "w"))
-        invocation = Admission(event=event(), plans=(child,), registry=2)
-        await stage.commit("r1", waits=(Wait("w", child="c1"),), admit=(invocation,), then=Park())
-        delivery = (await stage.claim()).deliveries[0]
-        assert isinstance(delivery, Claim), "it was told at once, and is queued again"
-        (fired,) = delivery.history.fired
-        assert (fired.cause, fired.status, fired.value) == (Cause.CHILD, RunStatus.SKIPPED, b'"paused"')
-
-
-# ---------------------------------------------------------------- cancelled meanwhile
-
-
-async def a_cancelled_run_stores_nothing_more(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.running("r1", singleton=Singleton("s"))
-        await stage.commit("r1", timers=(Timer("t", stage.now),))
-        answers, _ = await stage.store.cancel(stage.now, ("r1",), "api")
-        assert [answer.name for answer in answers] == ["DONE"]
-        assert (await stage.commit("r1", memos=(memo(0),))).state is CommitState.CANCELLED
-        history = await stage.history("r1")
-        assert (history.memos, history.timers, history.run.status) == ((), (), "cancelled")
-        assert (await stage.start("r2", singleton=Singleton("s"))).holder == "r1"
-        sent = Admission(event=event())
-        answer = await stage.commit("r1", memos=(memo(0),), admit=(sent,), then=DONE)
-        assert (answer.state, answer.admitted) == (CommitState.CANCELLED, ())
-        assert (await stage.start("r3", singleton=Singleton("s"))).holder is None, "it has let go"
-        announce = next(d for d in (await stage.claim(limit=1)).deliveries if isinstance(d, Claim))
-        assert (announce.history.run.id, announce.history.run.gen) in {("r1", 2), ("r3", 1)}
-
-
-async def a_cancelled_run_is_announced_once(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.start("r1")
-        await stage.store.cancel(stage.now, ("r1",), "api")
-        stage.now += 7
-        (announce,) = (await stage.claim()).deliveries
-        assert isinstance(announce, Claim)
-        run = announce.history.run
-        assert (run.status, run.reason, run.started, run.ended) == ("cancelled", "api", None, None)
-        told = Admission(event=event("durable/function.cancelled"))
-        answer = await stage.commit("r1", admit=(told,), then=ANNOUNCED)
-        assert answer.state is CommitState.OK
-        assert as_new(answer.admitted[0]).seq > 0
-        assert (await stage.history("r1")).run.ended == stage.now
-        assert (await stage.commit("r1", admit=(told,), then=ANNOUNCED)).state is CommitState.STALE
-        assert await stage.claimed() == []
-
-
-async def the_owner_may_announce_by_itself(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.running("r1")
-        await stage.store.cancel(stage.now, ("r1",), "api")
-        assert (await stage.commit("r1", then=ANNOUNCED)).state is CommitState.OK
-        assert await stage.claimed() == []
-        assert (await stage.history("r1")).run.ended == stage.now
-
-
-async def the_parent_of_a_cancelled_run_hears_at_once(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.running("r1")
-        invocation = Admission(event=event(), plans=(plan("c1", G, parent=Parent("r1", "w")),))
-        await stage.commit("r1", waits=(Wait("w", child="c1"),), admit=(invocation,), then=Park())
-        await stage.store.cancel(stage.now, ("c1",), "api")
-        (fired,) = await stage.fired("r1")
-        assert (fired.cause, fired.status, fired.value) == (Cause.CHILD, "cancelled", None)
-        assert sorted(await stage.claimed()) == ["c1", "r1"]
-
-
-async def a_run_may_cancel_itself_by_what_it_sends(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        for run, then in (("r1", DONE), ("r2", Park()), ("r3", Yield())):
-            await stage.running(run)
-            await stage.commit(run, waits=(Wait("c", event="stop", effect=Effect.CANCEL),))
-            stop = Admission(event=event("stop", run))
-            answer = await stage.commit(run, memos=(memo(0),), admit=(stop,), then=then)
-            assert answer.state is CommitState.CANCELLED
-            assert len(answer.admitted) == 1, "the event is sent all the same"
-            history = await stage.history(run)
-            assert (history.run.status, history.run.ended) == ("cancelled", None)
-            assert history.memos == (memo(0),)
-            assert await stage.claimed() == [run], "to be announced"
-
-
-async def what_was_cancelled_before_or_never_was(harness: Harness) -> None:
-    async with staged(harness) as stage:
-        await stage.running("r1")
-        await stage.commit("r1", then=DONE)
-        await stage.start("r2")
-        answers, _ = await stage.store.cancel(stage.now, ("r1", "r2", "r2", "nowhere"), "api")
-        assert [answer.name for answer in answers] == ["ENDED", "DONE", "ENDED", "UNKNOWN"]
-
-
 CASES = (
     only_the_owner_may_write,
     a_claim_of_another_shuts_the_former_owner_out,
@@ -410,14 +243,4 @@ CASES = (
     a_signal_tells_its_sender_whether_it_was_taken,
     an_old_registry_refuses_the_whole_commit,
     what_a_commit_sends_is_for_its_own_waits_too,
-    an_end_leaves_nothing_behind,
-    what_fires_in_the_last_commit_is_gone_with_it,
-    a_parent_hears_how_its_child_ended,
-    a_parent_hears_that_its_child_never_ran,
-    a_cancelled_run_stores_nothing_more,
-    a_cancelled_run_is_announced_once,
-    the_owner_may_announce_by_itself,
-    the_parent_of_a_cancelled_run_hears_at_once,
-    a_run_may_cancel_itself_by_what_it_sends,
-    what_was_cancelled_before_or_never_was,
 )

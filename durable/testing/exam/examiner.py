@@ -12,7 +12,7 @@ from attrs import frozen
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
-from durable.records import Admission, Admitted, Claim, Claimed, Commit, Committed, EventQuery, RunQuery
+from durable.records import Admission, Admitted, Claim, Claimed, Commit, Committed, End, EventQuery, RunQuery
 from durable.testing.exam.harness import Checked
 from durable.testing.exam.model import Model
 
@@ -148,7 +148,9 @@ class Examiner:
         if isinstance(arg, Admission):
             return replace(arg, registry=self.model.world.version) if arg.registry == CURRENT else arg
         if isinstance(arg, Commit):
-            return replace(arg, admit=self._with_registry(arg.admit)) if arg.admit else arg
+            return replace(arg, admit=self._with_registry(arg.admit), then=self._with_registry(arg.then))
+        if isinstance(arg, End):
+            return replace(arg, admit=self._with_registry(arg.admit))
         if is_tuple(arg):
             return tuple(self._with_registry(item) for item in arg)
         return arg

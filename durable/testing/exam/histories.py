@@ -240,8 +240,8 @@ class Author:
         draws = self.draws
         gen = run.gen - 1 if draws.chance(4) else run.gen
         if run.cancelled and draws.chance(70):
-            told = (self._admission(1),) if draws.chance(40) else ()
-            return Commit(run.id, gen, admit=told, then=End(RunStatus.CANCELLED))
+            also = (self._admission(1),) if draws.chance(5) else ()
+            return Commit(run.id, gen, admit=also, then=End(RunStatus.CANCELLED, admit=self._told()))
         position = max(run.memos, default=-1) + 1
         memos = tuple(draws.memo(position + n) for n in range(draws.rng.randrange(3)))
         timers = tuple(draws.timer() for _ in range(draws.one((0, 0, 1, 2))))
@@ -307,10 +307,15 @@ class Author:
         if kind < 73:
             return Yield(warm)
         if kind < 90:
-            return End(RunStatus.COMPLETED, output=b'"done"', unmet=draws.one(((), ("old", "older"))))
+            unmet = draws.one(((), ("old", "older")))
+            return End(RunStatus.COMPLETED, output=b'"done"', unmet=unmet, admit=self._told())
         if kind < 98:
-            return End(RunStatus.FAILED, error=b'{"name":"E"}')
+            return End(RunStatus.FAILED, error=b'{"name":"E"}', admit=self._told())
         return End(RunStatus.CANCELLED)
+
+    def _told(self) -> tuple[Admission, ...]:
+        """What tells of an end: events, which may start runs."""
+        return (self._admission(2),) if self.draws.chance(40) else ()
 
 
 def _engine_of(call: Call) -> str | None:

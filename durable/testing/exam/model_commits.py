@@ -30,7 +30,7 @@ from durable.testing.exam.model_runs import (
 from durable.testing.exam.model_state import OpenTimer
 
 if TYPE_CHECKING:
-    from durable.records import AdmissionAnswer, Commit
+    from durable.records import Admission, AdmissionAnswer, Commit
     from durable.testing.exam.model_state import Run, World
 
 __all__ = ["commit_one"]
@@ -47,25 +47,26 @@ def commit_one(world: World, engine: str, commit: Commit) -> CommitAnswer:
     if run.cancelled and not announces:
         _give_back(world, run, commit)
         return CommitAnswer(CommitState.CANCELLED)
-    if any(is_outdated(world, admission) for admission in commit.admit):
+    told = commit.then.admit if isinstance(commit.then, End) else ()
+    stored = () if run.cancelled else commit.admit
+    if any(is_outdated(world, admission) for admission in (*stored, *told)):
         return CommitAnswer(CommitState.OUTDATED)
     if run.cancelled and isinstance(commit.then, End):
-        admitted = _admit(world, run, engine, commit)
         end(world, run, commit.then)
-        return CommitAnswer(CommitState.OK, admitted)
+        return CommitAnswer(CommitState.OK, _admit(world, run, engine, told))
     taken_back = run.owner is None
     if taken_back:
         unqueue(world, run)
         run.owner, run.affinity = engine, None
     _write(world, run, commit)
-    admitted = _admit(world, run, engine, commit)
+    admitted = _admit(world, run, engine, commit.admit)
     if run.cancelled:
         _give_back(world, run, commit)
         return CommitAnswer(CommitState.CANCELLED, admitted)
     _go(world, run, commit)
     if taken_back and run.owner is not None and run.fired:
         tell(world, run)
-    return CommitAnswer(CommitState.OK, admitted)
+    return CommitAnswer(CommitState.OK, admitted + _admit(world, run, engine, told))
 
 
 def _fence(world: World, run: Run, engine: str, commit: Commit) -> bool:
@@ -100,9 +101,11 @@ def _free(world: World, run: Run, count: int) -> None:
         world.offered.update(("slot", slot.gate) for slot in run.plan.slots)
 
 
-def _admit(world: World, run: Run, engine: str, commit: Commit) -> tuple[AdmissionAnswer, ...]:
+def _admit(
+    world: World, run: Run, engine: str, admissions: tuple[Admission, ...]
+) -> tuple[AdmissionAnswer, ...]:
     answers: list[AdmissionAnswer] = []
-    for admission in commit.admit:
+    for admission in admissions:
         answer = admit_one(world, admission, engine)
         answers.append(answer)
         if isinstance(answer, New) and admission.signal is not None:

@@ -16,7 +16,7 @@ from . import matching
 from .admission import admit_one, is_outdated
 
 if TYPE_CHECKING:
-    from durable.records import AdmissionAnswer, Commit, Memo
+    from durable.records import Admission, AdmissionAnswer, Commit, Memo
 
     from .engines import Engine
     from .ledger import Call, Ledger
@@ -40,19 +40,20 @@ def commit_one(ledger: Ledger, call: Call, engine: Engine, commit: Commit) -> Co
     if run.cancelled and not announces:
         _give_back(ledger, call, run, commit)
         return _CANCELLED
-    if commit.admit and any(is_outdated(ledger, admission) for admission in commit.admit):
+    told = then.admit if isinstance(then, End) else ()
+    stored = () if run.cancelled else commit.admit
+    if (stored or told) and any(is_outdated(ledger, admission) for admission in (*stored, *told)):
         return _OUTDATED
     if run.cancelled and isinstance(then, End):
-        admitted = _admit(ledger, call, engine, run, commit)
         ledger.end(call, run, then)
-        return CommitAnswer(CommitState.OK, admitted)
+        return CommitAnswer(CommitState.OK, _admit(ledger, call, engine, run, told))
     taken_back = run.owner is None
     if taken_back:
         ledger.unqueue(call, run)
         run.owner, run.affinity = engine, None
         engine.owned[run] = None
     _write(ledger, call, run, commit)
-    admitted = _admit(ledger, call, engine, run, commit) if commit.admit else ()
+    admitted = _admit(ledger, call, engine, run, commit.admit) if commit.admit else ()
     if run.cancelled:
         _give_back(ledger, call, run, commit)
         return CommitAnswer(CommitState.CANCELLED, admitted)
@@ -60,6 +61,8 @@ def commit_one(ledger: Ledger, call: Call, engine: Engine, commit: Commit) -> Co
         _go(ledger, call, run, then)
     if taken_back and run.owner is not None and run.fired:
         ledger.tell(call, run)
+    if told:
+        admitted += _admit(ledger, call, engine, run, told)
     return CommitAnswer(CommitState.OK, admitted) if admitted else _OK
 
 
@@ -125,10 +128,10 @@ def _put(journal: list[Memo], memo: Memo) -> None:
 
 
 def _admit(
-    ledger: Ledger, call: Call, engine: Engine, run: Run, commit: Commit
+    ledger: Ledger, call: Call, engine: Engine, run: Run, admissions: tuple[Admission, ...]
 ) -> tuple[AdmissionAnswer, ...]:
     answers: list[AdmissionAnswer] = []
-    for admission in commit.admit:
+    for admission in admissions:
         answer = admit_one(ledger, call, admission, engine)
         answers.append(answer)
         if admission.memo is not None and admission.signal is not None and isinstance(answer, New):

@@ -14,7 +14,7 @@ from durable_stores.sqlite.firing import backs_off
 from durable_stores.sqlite.rows import memo_row
 
 if TYPE_CHECKING:
-    from durable.records import AdmissionAnswer, Commit
+    from durable.records import Admission, AdmissionAnswer, Commit
     from durable_stores.sqlite.run import Run
 from durable_stores.sqlite.work import Work
 
@@ -32,26 +32,27 @@ def commit_one(work: Work, engine: str, commit: Commit) -> CommitAnswer:  # noqa
     if run.cancelled and not announces:
         _give_back(work, run, commit)
         return CommitAnswer(CommitState.CANCELLED)
-    if any(is_outdated(work, admission) for admission in commit.admit):
+    told = commit.then.admit if isinstance(commit.then, End) else ()
+    stored = () if run.cancelled else commit.admit
+    if any(is_outdated(work, admission) for admission in (*stored, *told)):
         return CommitAnswer(CommitState.OUTDATED)
     if run.cancelled and isinstance(commit.then, End):
-        admitted = _admit(work, run, commit)
         runs.end(work, run, commit.then)
-        return CommitAnswer(CommitState.OK, admitted)
+        return CommitAnswer(CommitState.OK, _admit(work, run, told))
     taken_back = run.owner is None
     if taken_back:
         turns.unqueue(work, run)
         run.owner, run.affinity = engine, None
         work.touch(run)
     _write(work, run, commit)
-    admitted = _admit(work, run, commit)
+    admitted = _admit(work, run, commit.admit)
     if run.cancelled:
         _give_back(work, run, commit)
         return CommitAnswer(CommitState.CANCELLED, admitted)
     _go(work, run, commit)
     if taken_back and run.owner is not None and _has_fired(work, run):
         run.news = work.tell(run, run.owner)
-    return CommitAnswer(CommitState.OK, admitted)
+    return CommitAnswer(CommitState.OK, admitted + _admit(work, run, told))
 
 
 def _write(work: Work, run: Run, commit: Commit) -> None:
@@ -115,9 +116,9 @@ def _ask(work: Work, run: Run, ref: str) -> None:
         )
 
 
-def _admit(work: Work, run: Run, commit: Commit) -> tuple[AdmissionAnswer, ...]:
+def _admit(work: Work, run: Run, admissions: tuple[Admission, ...]) -> tuple[AdmissionAnswer, ...]:
     answers: list[AdmissionAnswer] = []
-    for admission in commit.admit:
+    for admission in admissions:
         answer = admit_one(work, admission)
         answers.append(answer)
         if admission.memo is not None and admission.signal is not None and isinstance(answer, New):

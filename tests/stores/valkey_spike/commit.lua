@@ -20,9 +20,8 @@ local function write(r, c)
   for _, wait in ipairs(c.waits) do register(r, wait) end
 end
 
-local function admit_all(r, c)
-  local out = {}
-  for _, a in ipairs(c.admit) do
+local function admit_all(r, admissions, out)
+  for _, a in ipairs(admissions) do
     local answer = admit_one(a, A.engine)
     table.insert(out, answer)
     local field = a.memo and ':' .. int(a.memo)
@@ -69,13 +68,16 @@ local function commit_one(c)
     give_back(r, c.go)
     return {2, {}}
   end
-  for _, a in ipairs(c.admit) do
+  local announces = c.go.admit or {}
+  for _, a in ipairs(announces) do
     if outdated(a) then return {3, {}} end
   end
   if r.cancelled then
-    local admitted = admit_all(r, c)
     end_run(r, c.go)
-    return {0, admitted}
+    return {0, admit_all(r, announces, {})}
+  end
+  for _, a in ipairs(c.admit) do
+    if outdated(a) then return {3, {}} end
   end
   local taken_back = not r.owner
   if taken_back then
@@ -84,14 +86,14 @@ local function commit_one(c)
     db('SADD', 'owned:' .. A.engine, r.id)
   end
   write(r, c)
-  local admitted = admit_all(r, c)
+  local admitted = admit_all(r, c.admit, {})
   if r.cancelled then
     give_back(r, c.go)
     return {2, admitted}
   end
   go_on(r, c.go)
   if taken_back and r.owner and #r.fired > 0 then tell(r) end
-  return {0, admitted}
+  return {0, admit_all(r, announces, admitted)}
 end
 
 local function decide(v)

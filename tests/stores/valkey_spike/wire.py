@@ -157,7 +157,7 @@ def then_in(then: Then) -> dict[str, Any]:
         case End():
             status = then.status.value
             end = {"status": status, "output": then.output, "error": then.error, "unmet": then.unmet}
-            return {"kind": "end", **end}
+            return {"kind": "end", **end, "admit": [admission_in(admission) for admission in then.admit]}
         case Park():
             return {"kind": "park", "affinity": then.affinity, "seen": then.seen}
         case Yield():
