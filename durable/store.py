@@ -181,14 +181,15 @@ class Store(Protocol):
         3. The event is stored, and gets the next sequence number. (For a signal, and for stored events
            `again`, `New.seq` is the sequence as it stands; those events meet no waits.)
         4. Its waits: open waits with this event name, registered before, whose `index` is ``""`` or among
-           `keys`. One without `condition` matches. One with a condition matches if it is among `hits`; is
-           left alone if it was registered at or before `as_of`; and is a *candidate* otherwise: the answer
-           holds it, and the store keeps it until a `Verdict` comes, through `claim` if need be. A match
-           fires a `RESUME` wait and removes it with its time-out; a match of a `CANCEL` wait cancels the
-           run, with the wait's ref as reason. A wait with undecided candidates is resolved in the order of
-           their sequences: a match is kept until the smaller ones are decided, and makes all that is
-           greater, and new events, pointless. Its time-out closes it to new events and is held until all
-           are decided. Waits of runs that were created by this very admission do not see its event.
+           `keys`, and whose `until`, if they have one, is later than `now_ms`. One without `condition`
+           matches. One with a condition matches if it is among `hits`; is left alone if it was registered
+           at or before `as_of`; and is a *candidate* otherwise: the answer holds it, and the store keeps
+           it until a `Verdict` comes, through `claim` if need be. A match fires a `RESUME` wait and removes
+           it with its time-out; a match of a `CANCEL` wait cancels the run, with the wait's ref as reason.
+           A wait with undecided candidates is resolved in the order of their sequences: a match is kept
+           until the smaller ones are decided, and makes all that is greater, and new events, pointless. Its
+           time-out is held until all are decided. Waits of runs that were created by this very admission
+           do not see its event.
         5. Its plans, each by the first of these that applies; only what is accepted takes latches and rate:
 
            - A latch of `once` is held: `EXISTS`, with its holder.
@@ -209,7 +210,7 @@ class Store(Protocol):
            run, or is void, fires its parent's wait, if that is open: `Cause.CHILD`, status `SKIPPED`, value
            the reason as JSON text (``"exists"``, ``"debounced"``, ...).
 
-        A signal fires the one wait for its name, if there is one.
+        A signal fires the one wait for its name, if there is one whose `until` is not reached.
 
         With a `request`, turns that this call queued are claimed at once, as by `claim`, best rank first:
         those that are due, in a pool of the request, whose gates pass. Nobody is overtaken: no turn is
@@ -231,7 +232,7 @@ class Store(Protocol):
            gets a turn (one at most, due when the first of them fell due). A time-out of a wait fires with
            `Cause.DUE` and removes the wait. A `CANCEL` timer cancels the run, with the timer's ref as
            reason. Buffers that are due create their runs. Time acts here and nowhere else: until then a
-           wait hears, and a buffer fills.
+           buffer fills, and a wait that is due, though it hears no more, keeps its signal's name.
         3. Up to `request.limit` turns that are due in the pools are taken, best rank first: each takes the
            smallest head among the pools' ready lanes, checks its gates, and either takes it or moves its
            lane to the first gate that is shut. (A turn that was due when it was queued, or when a claim

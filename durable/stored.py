@@ -214,7 +214,7 @@ class Wait(Struct, frozen=True):
         signal: The signal's name.
         replace: Take a pending wait for `signal` over, instead of failing.
         child: The id of the run that was invoked.
-        until: When it times out.
+        until: When it times out: from then on it hears neither events nor signals, and a claim ends it.
         effect: What a match does. (A time-out of a `CANCEL` wait only ends it.)
         kind: The step that waits, for people.
         started: When that step began, for people.

@@ -426,3 +426,33 @@ async def test_a_wait_for_a_name_that_no_event_may_have_fails_its_step(store):
         assert run.error.name == "LimitError"
         assert run.error.step_id == "wait"
         assert "Limits.event_name allows 512" in run.error.message
+
+
+async def test_a_time_out_holds_while_nobody_is_there_to_see_it(store):
+    """What comes when the time is up comes too late, though no engine has noticed the time."""
+
+    @durable.function("event")
+    async def event(ctx):
+        found = await ctx.step.wait_for_event("w", event="ok", timeout="1h")
+        return found and found.data
+
+    @durable.function("signal")
+    async def signal(ctx):
+        found = await ctx.step.wait_for_signal("w", signal="go", timeout="1h")
+        return found and found.data
+
+    @durable.function("cancelled", cancel_on=durable.CancelOn("stop", timeout="1h"))
+    async def cancelled(ctx):
+        await ctx.step.sleep("nap", "2h")
+        return "awake"
+
+    functions = [event, signal, cancelled]
+    async with TestEngine(functions, store=store) as t:
+        ids = [(await t.start(function)).id for function in functions]
+        await t.until_idle()
+    async with TestEngine(store=store, start="2030-01-01T05:00:00Z") as t:
+        await t.send([Event("ok", {"late": True}), Event("stop")])
+        assert not await t.send_signal("go")
+    async with TestEngine(functions, store=store, start="2030-01-01T05:00:00Z") as t:
+        runs = [await t.get_run(run_id) for run_id in ids]
+        assert [await run.result() for run in runs] == [None, None, "awake"]

@@ -89,6 +89,30 @@ async def a_wait_after_one_that_timed_out(harness: Harness) -> None:
         assert await stage.fired("r1") == [fired], "its time-out is gone"
 
 
+async def a_wait_hears_until_it_is_due_though_nobody_claims(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        due = stage.now + 10
+        for run, wait in (
+            ("r1", Wait("w", event="paid", until=due)),
+            ("r2", Wait("w", event="paid", condition=OK, until=due)),
+            ("r3", Wait("w", signal="go", until=due)),
+            ("r4", Wait("w", event="paid", until=due, effect=Effect.CANCEL)),
+            ("r5", Wait("w", event="paid", until=due + 1)),
+            ("r6", Wait("w", event="paid")),
+        ):
+            await stage.running(run)
+            await stage.park(run, waits=(wait,))
+        stage.now = due
+        hit = Hit("r2", "w")
+        assert (await stage.send(name="paid", hits=(hit,))).candidates == ()
+        assert (await stage.send(name="paid")).candidates == ()
+        assert not await stage.signal("go")
+        assert [await stage.status(f"r{n}") for n in range(1, 7)] == ["waiting"] * 4 + ["queued"] * 2
+        await stage.claim(limit=0)
+        assert [fired.cause for n in (1, 2, 3) for fired in await stage.fired(f"r{n}")] == [Cause.DUE] * 3
+        assert await stage.status("r4") == "waiting"
+
+
 async def a_cancelling_wait_ends_in_silence(harness: Harness) -> None:
     async with staged(harness) as stage:
         await stage.running("r1")
@@ -351,6 +375,7 @@ CASES = (
     a_run_does_not_wait_for_the_event_that_made_it,
     an_index_finds_those_who_need_the_value,
     a_wait_after_one_that_timed_out,
+    a_wait_hears_until_it_is_due_though_nobody_claims,
     a_cancelling_wait_ends_in_silence,
     what_is_over_tells_when_its_step_began,
     what_was_evaluated_is_a_hit_or_nothing,

@@ -105,6 +105,10 @@ class OpenWait:
         """Whether new events concern it: not after its time-out, nor after a yes."""
         return not self.closed and not any(c.yes for c in self.candidates.values())
 
+    def is_due(self, now: int) -> bool:
+        """Whether its time-out is reached, be it that no claim has closed it yet."""
+        return self.wait.until is not None and self.wait.until <= now
+
 
 @define
 class Run:

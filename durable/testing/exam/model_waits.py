@@ -76,7 +76,7 @@ def hear(
         indexed = wait.index == "" or wait.index in admission.keys
         if run.waits.get(wait.ref) is not opened or wait.event != event.name:
             continue
-        if not (indexed and opened.hears):
+        if not (indexed and opened.hears) or opened.is_due(world.now):
             continue
         if wait.condition is None or (run.id, wait.ref) in hits:
             opened.candidates[event.seq] = Candidacy(event, decider, yes=True)
@@ -90,7 +90,7 @@ def hear(
 def signal(world: World, name: str, data: bytes) -> bool:
     """Give a signal to the one wait for it; whether there was one."""
     opened = _signal_wait(world, name)
-    if opened is None:
+    if opened is None or opened.is_due(world.now):
         return False
     run, wait = world.runs[opened.run], opened.wait
     del run.waits[wait.ref]

@@ -83,7 +83,7 @@ def hear(
             concerned[waiter] = True
     found: list[Candidate] = []
     for waiter in sorted(concerned, key=_place):
-        if not (waiter.open and waiter.hears):
+        if not (waiter.open and waiter.hears) or waiter.is_due(call.now):
             continue
         if not concerned[waiter]:
             pending = _suspend(ledger, waiter, event, decider)
@@ -104,7 +104,7 @@ def _is_for(wait: Wait, event: StoredEvent, admission: Admission) -> bool:
 def signal(ledger: Ledger, call: Call, name: str, data: bytes) -> bool:
     """Give a signal to the one wait for it; whether there was one."""
     waiter = ledger.waits.signal(name)
-    if waiter is None:
+    if waiter is None or waiter.is_due(call.now):
         return False
     wait = waiter.wait
     ledger.met(call, waiter, Fired(wait.ref, Cause.SIGNAL, call.now, value=data, started=wait.started))

@@ -59,6 +59,11 @@ class Waiter:
             self.pending is not None and any(pending.yes for pending in self.pending.values())
         )
 
+    def is_due(self, now: int) -> bool:
+        """Whether its time-out is reached, be it that no claim has closed it yet."""
+        until = self.wait.until
+        return until is not None and until <= now
+
     @property
     def place(self) -> tuple[str, str]:
         """The order in which everything is done to waits."""

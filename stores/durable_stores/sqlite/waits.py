@@ -32,8 +32,10 @@ _ADD_TIMEOUT = "INSERT OR REPLACE INTO jobs (no, run, kind, ref, due) VALUES (?,
 
 _MATCHING = """
 SELECT run, ref, CAST(condition AS BLOB), effect, registered FROM waits
-WHERE event = ? AND keyed IN ('', {}) AND registered < ? AND closed = 0 ORDER BY run, ref
+WHERE event = ? AND keyed IN ('', {}) AND registered < ? AND closed = 0 AND (until IS NULL OR until > ?)
+ORDER BY run, ref
 """
+_FOR_SIGNAL = "SELECT run, ref, effect FROM waits WHERE signal = ? AND (until IS NULL OR until > ?)"
 
 
 def register(work: Work, run: Run, waits: Iterable[Wait]) -> None:
@@ -120,7 +122,7 @@ def match_event(work: Work, event: StoredEvent, admission: Admission) -> list[Ca
         work.unheard.add(event.name)
         return []
     matching = _MATCHING.format(marks(admission.keys))
-    rows = work.sql.execute(matching, (event.name, *admission.keys, event.seq)).fetchall()
+    rows = work.sql.execute(matching, (event.name, *admission.keys, event.seq, work.now)).fetchall()
     hits = {(hit.run, hit.ref) for hit in admission.hits}
     found: list[Candidate] = []
     for run, ref, condition, effect, registered in rows:
@@ -150,7 +152,7 @@ def _hears(work: Work, run: str, ref: str) -> bool:
 
 def give_signal(work: Work, name: str, data: bytes) -> bool:
     """Give a signal to the wait for it; whether there was one."""
-    row = work.sql.execute("SELECT run, ref, effect FROM waits WHERE signal = ?", (name,)).fetchone()
+    row = work.sql.execute(_FOR_SIGNAL, (name, work.now)).fetchone()
     if row is None:
         return False
     run, ref, effect = row

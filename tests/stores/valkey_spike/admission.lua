@@ -29,7 +29,7 @@ local function hear(seq, a, decider)
     local id, ref = split(member)
     local r = run(id)
     local wait = r.waits[ref]
-    if wait and hears(wait) then
+    if wait and hears(wait) and not is_due(wait) then
       if not wait.condition or hits[member] then
         add_candidate(r, wait, seq, decider, true)
         resolve(r, wait)
@@ -87,10 +87,11 @@ local function admit_one(a, decider)
   local seq, candidates, outcomes, taken, seqs = count('seq'), {}, {}, 0, a.again
   if a.signal then
     local held = db('HGET', 'signals', a.signal.name)
-    if held then
-      local id, ref = split(held)
+    local id, ref = split(held or '\0')
+    local wait = held and run(id).waits[ref]
+    if wait and not is_due(wait) then
       taken = 1
-      settle(run(id), run(id).waits[ref], {ref = ref, cause = SIGNAL, at = now, value = a.signal.data})
+      settle(run(id), wait, {ref = ref, cause = SIGNAL, at = now, value = a.signal.data})
     end
   elseif a.event then
     seq = counter('seq')

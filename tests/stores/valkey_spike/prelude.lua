@@ -231,6 +231,8 @@ local function hears(wait)
   return not wait.closed and not (last and last.yes)
 end
 
+local function is_due(wait) return wait.deadline and wait.deadline <= now end
+
 local function add_candidate(r, wait, seq, decider, yes)
   table.insert(wait.candidates, {seq = seq, decider = decider, yes = yes})
   if not yes then db('ZADD', 'candidates', '0', candidacy(seq, r.id, wait.ref)) end
