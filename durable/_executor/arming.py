@@ -183,6 +183,10 @@ def _sleep(session: Session, pending: Pending, op: ops.Sleep) -> None:
 
 
 def _wait_for_event(session: Session, pending: Pending, op: ops.WaitForEvent) -> None:
+    if op.since is None and session.outbox.has_sent(op.event):
+        # In one commit with it, an event is for the wait: the one begins when the other is durable.
+        _arm_after(session, pending, session.outbox.barrier, lambda: _wait_for_event(session, pending, op))
+        return
     history, longest = session.history, session.host.limits.event_name
     if len(op.event) > longest:
         raise LimitError(
@@ -244,6 +248,7 @@ def _call(session: Session, pending: Pending, op: ops.Invoke, blueprint: Bluepri
 def _send(session: Session, pending: Pending, op: ops.Send) -> None:
     letters, ids = session.host.intake.letters(op.events)
     session.draft.letters.extend(letters)
+    session.outbox.sends(pending, frozenset(one.name for one in op.events))
     session.remember_now(pending, MemoState.VALUE, orjson.dumps(ids))
 
 

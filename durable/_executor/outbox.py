@@ -6,12 +6,13 @@ from bisect import bisect_right
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from durable._executor.draft import Draft
+from durable._executor.draft import Draft, Phase
 
 if TYPE_CHECKING:
     import asyncio
 
     from durable._core.catalog import Catalog
+    from durable._executor.draft import Pending
     from durable.records import Commit
 
 __all__ = ["Outbox"]
@@ -24,7 +25,7 @@ class Outbox:
     else the callbacks of a wide fan-out would wait for each other.
     """
 
-    __slots__ = ("_landed", "_loop", "_sealed", "_waiting", "dirty", "draft")
+    __slots__ = ("_landed", "_loop", "_sealed", "_sent", "_waiting", "dirty", "draft")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.draft = Draft()
@@ -33,6 +34,7 @@ class Outbox:
         self._sealed = 0
         self._landed = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._sent: list[tuple[int, Pending, frozenset[str]]] = []
 
     @property
     def in_flight(self) -> bool:
@@ -59,10 +61,13 @@ class Outbox:
         self.draft = draft
         # What was spread over two commits is in one now, and so is what others wait for.
         self._waiting = [(min(number, self._sealed + 1), future) for number, future in self._waiting]
+        self._sent = [(min(number, self._sealed + 1), one, names) for number, one, names in self._sent]
 
     def landed(self) -> None:
         """The oldest commit under way is durable."""
         self._landed += 1
+        if self._sent:
+            self._sent = [one for one in self._sent if one[0] > self._landed]
         if not self._waiting:
             return
         told = bisect_right(self._waiting, self._landed, key=itemgetter(0))
@@ -78,3 +83,16 @@ class Outbox:
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((self._sealed + self.dirty, future))
         await future
+
+    # ------------------------------------------------------------ events under way
+
+    def sends(self, pending: Pending, names: frozenset[str]) -> None:
+        """The draft holds events of these names, which this step sends."""
+        self._sent.append((self._sealed + 1, pending, names))
+
+    def has_sent(self, name: str) -> bool:
+        """Whether an event of that name is under way whose step is over for the handler.
+
+        It came before what the handler does now, and yet may be written in one commit with that.
+        """
+        return any(name in names and pending.phase is not Phase.DONE for _, pending, names in self._sent)

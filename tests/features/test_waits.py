@@ -340,6 +340,33 @@ async def test_the_losing_wait_is_removed(store):
 # ---------------------------------------------------------------- sent by the run that waits
 
 
+@pytest.mark.parametrize("about", [{}, {"match": "data.room"}], ids=["bare", "match"])
+@pytest.mark.parametrize("before", [None, "1m"], ids=["first", "later"])
+@pytest.mark.parametrize("parallel", [False, True], ids=["alone", "beside"])
+async def test_an_event_that_a_run_sent_before_its_own_wait_is_not_for_that_wait(
+    store, about, before, parallel
+):
+    @durable.function("f")
+    async def f(ctx):
+        if before is not None:
+            await ctx.step.sleep("nap", before)
+        if not parallel:
+            return await talk(ctx)
+        return (await asyncio.gather(talk(ctx), ctx.step.sleep("beside", "1s")))[0]
+
+    async def talk(ctx):
+        await ctx.step.send_event("say", Event("chat", {"room": 1, "text": "own"}))
+        heard = await ctx.step.wait_for_event("hear", event="chat", timeout="1h", **about)
+        return heard and heard.data["text"]
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f, {"room": 1}) is None
+        run = await t.start(f, {"room": 1})
+        await t.advance("2m")
+        await t.send(Event("chat", {"room": 1, "text": "other"}))
+        assert await run.result() == "other"
+
+
 @pytest.mark.parametrize(
     "about", [{}, {"match": "data.k"}, {"if_": "async.data.k == event.data.k && async.data.n > 1"}]
 )
