@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import threading
 import warnings
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from durable._executor.driver import owner
 from durable.archive import Named
 from durable.clock import SystemClock
 from durable.codec import PLAIN, decode, encode
+from durable.context import running
 from durable.control import Control
 from durable.durations import shown, to_ms
 from durable.errors import ConfigError, DurableError, DurableWarning, RunFailed
@@ -160,9 +160,11 @@ class Engine(Control):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        service, self._service = self._service, None
-        if service is not None:
-            await service.stop()
+        if self._service is not None:
+            try:
+                await self._service.stop()
+            finally:
+                self._service = None
 
     def _make(self) -> Service:
         from durable._executor.service import Service  # noqa: PLC0415 - the executor comes with the first engine
@@ -182,30 +184,10 @@ class Engine(Control):
             raise DurableError(
                 "engine.serve: only the main thread hears signals: use `async with engine:` here"
             )
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        signals = (signal.SIGINT, signal.SIGTERM)
+        from durable._executor.serving import serve  # noqa: PLC0415 - signals concern worker processes only
+
         async with self:
-            service = self._open("serve")
-
-            def signalled() -> None:
-                if stop.is_set():
-                    service.hurry()
-                stop.set()
-
-            for one in signals:
-                loop.add_signal_handler(one, signalled)
-            ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), service.failed]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            ends[0].cancel()
-            # The handlers stay until the engine is left: the second signal comes while it stops.
-            self._service = None
-            try:
-                await service.stop()
-            finally:
-                for one in signals:
-                    loop.remove_signal_handler(one)
-            service.check()
+            await serve(self._open("serve"))
 
     # ------------------------------------------------------------ checks
 
@@ -214,6 +196,11 @@ class Engine(Control):
         service = self._service
         if service is None or not service.open:
             raise DurableError(f"engine.{what}: the engine is not open: use `async with engine:`")
+        if service.leaving and getattr(running(), "engine", None) is not self:
+            raise DurableError(
+                f"engine.{what}: the engine is not open any more: it is being left, and only its own runs may "
+                "still use it"
+            )
         if os.getpid() != service.pid:
             raise DurableError(
                 f"engine.{what}: the engine was opened in process {service.pid}, and this is a fork of it "

@@ -85,6 +85,7 @@ class Service:
         self.id: str = ulids.new(clock.now_ms())
         self.tasks: list[asyncio.Task[None]] = []
         self.open = False
+        self.leaving = False
         self.hurried = False
         self.failed: asyncio.Future[BaseException] = self.loop.create_future()
         """Resolves with what has stopped the engine's own work, if anything ever does."""
@@ -212,16 +213,24 @@ class Service:
     # ------------------------------------------------------------ leaving
 
     async def stop(self) -> None:
-        """Stop claiming, let steps in flight end, hand runs back, write what is left, close."""
+        """Stop claiming, let steps in flight end, hand runs back, write what is left, close; once.
+
+        Until no run is left here, its own runs may use the engine: a step that sends something ends, too.
+        """
+        if self.leaving:
+            return
+        self.leaving = True
         try:
             self.worker.drain()
             if not await self._emptied(self.options.shutdown):
                 self.worker.hurry()
                 await self._emptied(_HURRIED_MS)
             await self.worker.close()
+            self.open = False
             while not (self.failed.done() or (self.worker.committer.at_rest and self.intake.at_rest)):
                 await asyncio.wait([self.next_pulse()], timeout=0.01)
         finally:
+            self.open = False
             await self._cancel_tasks()
             self.intake.close()
             self._forget_watchers()
@@ -267,9 +276,11 @@ class Service:
             )
 
     def _forget_watchers(self) -> None:
-        for watchers in self._watchers.values():
+        for run_id, watchers in self._watchers.items():
             for watcher in watchers:
-                watcher.cancel()
+                if not watcher.done():
+                    text = f"the engine was left before run {run_id} has ended; it goes on where it is hosted"
+                    watcher.set_exception(DurableError(text))
         self._watchers.clear()
 
     # ------------------------------------------------------------ rest and pulse

@@ -161,7 +161,7 @@ async def test_whoever_waits_for_a_result_is_told_that_the_engine_was_left(store
         run = await engine.start(sleeping)
         waiting = asyncio.create_task(run.result())
         await asyncio.sleep(0.01)
-    with pytest.raises((durable.DurableError, asyncio.CancelledError)):
+    with pytest.raises(durable.DurableError, match=rf"was left before run {run.id} has ended"):
         await asyncio.wait_for(waiting, 5)
 
 
@@ -280,6 +280,57 @@ async def test_leaving_lets_a_callback_in_flight_end_and_keeps_its_result(store)
         run = await engine.get_run(run.id)
         assert await run.result("10s") == "done"
     assert first.log == [(0, "finished")]
+
+
+@pytest.mark.parametrize("thread", [False, True])
+async def test_a_step_in_flight_may_use_the_engine_while_it_is_left(store, until, thread):
+    started, calls = threading.Event(), []
+
+    async def tell(engine):
+        started.set()
+        await until(lambda: engine._service.leaving)
+        calls.append("tell")
+        await engine.send(durable.Event("e", {"n": 1}))
+        return (await engine.start(sleeping)).function_id
+
+    def tell_from_a_thread(engine):
+        started.set()
+        while not engine._service.leaving:
+            time.sleep(0.001)
+        calls.append("tell")
+        engine.send_soon(durable.Event("e", {"n": 1})).result(10)
+        return "sleeping"
+
+    @durable.function("f")
+    async def f(ctx):
+        return await ctx.step.run("tell", tell_from_a_thread if thread else tell, ctx.engine)
+
+    async with durable.Engine(store, functions=[f, quick, sleeping]) as engine:
+        run = await engine.start(f)
+        await until(started.is_set)
+    async with durable.Engine(store, functions=[f, quick, sleeping]) as engine:
+        assert await (await engine.get_run(run.id)).result("10s") == "sleeping"
+        (told,) = await engine.runs(quick)
+        assert await told.result("10s") == 1
+    assert calls == ["tell"]
+
+
+async def test_nobody_else_may_use_an_engine_while_it_is_left(store, until):
+    first = Callback()
+    f = two_steps(first, [])
+    engine = durable.Engine(store, functions=[f])
+    async with engine:
+        await engine.start(f)
+        await first.started.wait()
+        leaving = asyncio.create_task(engine.__aexit__(None, None, None))
+        await until(lambda: engine._service.leaving)
+        for name in CALLS:
+            with pytest.raises(durable.DurableError, match=rf"{name}.*is being left"):
+                await call(name, engine)
+        first.release.set()
+        await leaving
+        with pytest.raises(durable.DurableError, match="is not open: use"):
+            await engine.send(durable.Event("e"))
 
 
 async def test_after_the_shutdown_time_a_callback_is_interrupted_and_its_attempt_given_back(store):

@@ -193,6 +193,24 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert again.ended()[0] == 0
 
 
+async def test_a_serving_engine_that_is_cancelled_is_left_and_gives_the_signals_back(store, until):
+    loop = asyncio.get_running_loop()
+    engine = durable.Engine(store, functions=[quick])
+    serving = asyncio.create_task(engine.serve())
+    await until(lambda: engine._service is not None and engine._service.open)
+    await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert not loop.remove_signal_handler(number), "it was still ours"
+    await asyncio.sleep(0)
+    assert all(task.done() for task in tasks)
+    async with engine:
+        assert await engine.invoke(quick, {"n": 1}, timeout="10s") == 1
+
+
 # ---------------------------------------------------------------- functions that come later
 
 
