@@ -15,6 +15,7 @@
     ├── RunFailed                     `Run.result()` of a run that failed
     ├── RunCancelled                  `Run.result()` of a run that was cancelled
     ├── StoreError                    the store cannot be used; nothing was half-written
+    │   └── UnstorableError           a value that the store can never hold
     └── EventRejected                 an event that is not valid
         └── EventTooLarge (LimitError)
 
@@ -46,6 +47,7 @@ __all__ = [
     "SignalConflictError",
     "StepError",
     "StoreError",
+    "UnstorableError",
 ]
 
 
@@ -189,6 +191,10 @@ class RunCancelled(_RunEnded):
 
 class StoreError(DurableError):
     """The store cannot be reached or used, or its data is from a newer version; nothing was half-written."""
+
+
+class UnstorableError(StoreError):
+    """A value that the store can never hold was among what it was given: trying again would not help."""
 
 
 class EventRejected(DurableError, ValueError):

@@ -9,6 +9,8 @@ What holds for every door:
   fail its neighbours. All that is stored is durable when the call returns.
 - `now_ms` is an argument: no store reads a clock, so that time can be moved under every store.
 - A door that raises `StoreError` has done nothing. An await that was cancelled means "unknown, but whole".
+  `UnstorableError`, which is one, says that an item of the batch holds a value that the store can never hold:
+  the caller gives the items again, one at a time, so that only that one is refused.
   A store that sends commands over a network repeats them itself, with a token, so that they act once.
 - Cost does not grow with the backlog, with saturated keys, with sleeping runs or with finished ones.
 

@@ -11,9 +11,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from durable._executor import ending
 from durable._executor.post import SLICE
-from durable.errors import StoreError
-from durable.records import Commit, CommitAnswer, CommitState, Verdict
+from durable.errors import StoreError, UnstorableError
+from durable.records import Commit, CommitAnswer, CommitState, Committed, Verdict
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from durable._executor.draft import Draft
     from durable._executor.session import Session
     from durable.clock import Clock
-    from durable.records import Committed
     from durable.store import Store
 
 __all__ = ["Committer", "Landing"]
@@ -125,7 +125,10 @@ class Committer:
                 continue
             with self._landing.asking():
                 name = self.engine_id
-                now, answer = await self._write(items)
+                try:
+                    now, answer = await self._write(items)
+                except UnstorableError:
+                    now, answer, sealed = await self._write_singly(sealed, verdicts)
                 self._landing.committed(answer, name)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
                 await self._landing.refresh()
@@ -169,10 +172,42 @@ class Committer:
             try:
                 now = self._clock.now_ms()
                 return now, await self._store.commit(now, self.engine_id, items)
+            except UnstorableError:
+                raise
             except StoreError as error:
                 _log.error("the store refuses to write (%s); trying again in %.2f s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+
+    async def _write_singly(
+        self, sealed: list[Sealed], verdicts: list[Verdict]
+    ) -> tuple[int, Committed, list[Sealed]]:
+        """One of these can never be written: each goes by itself, so that it holds up no other."""
+        now = self._clock.now_ms()
+        written: list[Sealed] = []
+        answers: list[Committed] = []
+        for session, draft, commit in sealed:
+            try:
+                now, answer = await self._write([commit])
+            except UnstorableError as error:
+                if not ending.refused(session, draft, error):
+                    self._landing.landed(session, draft, commit, CommitAnswer(CommitState.STALE), now)
+                continue
+            written.append((session, draft, commit))
+            answers.append(answer)
+        for verdict in verdicts:
+            try:
+                now, answer = await self._write([verdict])
+            except UnstorableError as error:
+                _log.error("a wait of run %s stays undecided: %s", verdict.run, error)
+                continue
+            answers.append(answer)
+        merged = Committed(
+            tuple(one for answer in answers for one in answer.answers),
+            tuple(one for answer in answers for one in answer.deliveries),
+            frozenset[str]().union(*(answer.woke for answer in answers)),
+        )
+        return now, merged, written
 
     def _land(self, sealed: list[Sealed], answer: Committed, now: int, start: int) -> None:
         for number in range(start, min(start + SLICE, len(sealed))):

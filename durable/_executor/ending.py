@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from durable._executor.session import Session
+    from durable.errors import UnstorableError
 
-__all__ = ["abort", "announce_cancelled", "crash", "let_go", "raised", "returned", "unwind"]
+__all__ = ["abort", "announce_cancelled", "crash", "let_go", "raised", "refused", "returned", "unwind"]
 
 _log = logging.getLogger("durable.session")
 
@@ -159,6 +160,26 @@ async def _crash(session: Session, error: BaseException) -> None:
     await unwind(session)
     session.outbox.draft = Draft()
     _fail(session, error)
+
+
+def refused(session: Session, draft: Draft, error: UnstorableError) -> bool:
+    """The store can never hold what the run has to write: it fails, and nothing else of it is written.
+
+    ``False``: the store refuses even its failure, so that the run is left as it stands.
+    """
+    if not session.outbox.refuse():
+        _log.error("run %s: the store cannot hold its end either (%s); it is left", session.run_id, error)
+        return False
+    armed = [*(timer.ref for timer in draft.timers), *(wait.ref for wait in draft.waits)]
+    names = [*(memo.step for memo in draft.memos), *(ref.rpartition("#")[0] for ref in armed)]
+    steps = ", ".join(repr(name) for name in dict.fromkeys(names) if name)
+    what = f"step {steps}" if steps else f"function {session.function.id!r}"
+    failure = SerializationError(f"what {what} has to write cannot be stored: {error}")
+    failure.__cause__ = error
+    _log.error("run %s of %r fails: %s", session.run_id, session.function.id, failure)
+    session.end = None
+    abort(session, failure)
+    return True
 
 
 # ---------------------------------------------------------------- unwinding

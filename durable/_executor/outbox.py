@@ -25,7 +25,7 @@ class Outbox:
     else the callbacks of a wide fan-out would wait for each other.
     """
 
-    __slots__ = ("_landed", "_loop", "_sealed", "_sent", "_waiting", "dirty", "draft")
+    __slots__ = ("_landed", "_loop", "_refused", "_sealed", "_sent", "_waiting", "dirty", "draft")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.draft = Draft()
@@ -33,6 +33,7 @@ class Outbox:
         self._loop = loop
         self._sealed = 0
         self._landed = 0
+        self._refused = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._sent: list[tuple[int, Pending, frozenset[str]]] = []
 
@@ -75,6 +76,17 @@ class Outbox:
             if not future.done():
                 future.set_result(None)
         del self._waiting[:told]
+
+    def refuse(self) -> bool:
+        """The commit under way can never be written, nor may what would follow it; whether it is the first one.
+
+        Whoever waits for it waits on: nothing may happen that others can see, and the session is taken apart.
+        """
+        self._landed += 1
+        self._waiting.clear()
+        self.draft = Draft()
+        again, self._refused = self._refused, True
+        return not again
 
     async def barrier(self) -> None:
         """Return when everything that was handed over until now is durable."""

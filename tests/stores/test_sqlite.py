@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from msgspec.structs import replace
 
-from durable.errors import ConfigError, StoreError
+from durable.errors import ConfigError, StoreError, UnstorableError
 from durable.records import (
     Admission,
     Commit,
@@ -229,7 +229,7 @@ async def test_memos_alone_are_fenced(tmp_path):
 async def test_a_value_that_cannot_be_stored_stores_nothing(tmp_path):
     async with opened(tmp_path / "x.db", "a") as store:
         for bad in (admission("r", due=2**70), admission("\ud800")):
-            with pytest.raises(StoreError, match="a value cannot be stored"):
+            with pytest.raises(UnstorableError, match="a value cannot be stored"):
                 await store.admit(5, [admission("q"), bad])
         assert await store.runs(RunQuery()) == ()
 

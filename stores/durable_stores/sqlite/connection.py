@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from durable.errors import StoreError
+from durable.errors import StoreError, UnstorableError
 from durable_stores.sqlite import schema
 from durable_stores.sqlite.thread import DatabaseThread
 
@@ -44,6 +44,8 @@ _REMEDY = {
     sqlite3.SQLITE_LOCKED: "the database is locked by another connection of this process",
     sqlite3.SQLITE_TOOBIG: "a value is larger than SQLite can hold",
 }
+_FOR_EVER = frozenset({sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH})
+"""What the same values would meet again, however often they are given."""
 
 
 class Database:
@@ -128,7 +130,8 @@ class Database:
         except sqlite3.Error as error:
             raise self._translated(error) from error
         except (OverflowError, UnicodeEncodeError) as error:
-            raise StoreError(f"SQLite store at {self.path}: a value cannot be stored: {error}.") from error
+            text = f"SQLite store at {self.path}: a value cannot be stored: {error}."
+            raise UnstorableError(text) from error
         return result
 
     def _connect(self) -> sqlite3.Connection:
@@ -185,10 +188,11 @@ class Database:
 
     def _translated(self, error: sqlite3.Error) -> StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        kind = UnstorableError if code in _FOR_EVER else StoreError
         remedy = _REMEDY.get(code)
         if remedy is None:
-            return StoreError(f"SQLite store at {self.path}: {error}")
-        return StoreError(f"SQLite store at {self.path}: {remedy} ({error}).")
+            return kind(f"SQLite store at {self.path}: {error}")
+        return kind(f"SQLite store at {self.path}: {remedy} ({error}).")
 
 
 def _patiently(sql: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
