@@ -27,6 +27,7 @@ from durable.functions import Function
 from durable.hosting import Options, at_least, event_list, hosted, instance, name_of, observing
 from durable.ids import Ulids
 from durable.limits import Limits, Retention
+from durable.names import exact
 from durable.observers import Observer, Observers
 from durable.records import (
     Admission,
@@ -109,11 +110,12 @@ class Engine(Control):
         strict: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(app, str) or not app or "/" in app:
+        named = exact(app)
+        if named is None or "/" in named:
             raise ConfigError(f"Engine(app): a non-empty name without '/', got {shown(app)}")
         if version is not None:
-            name_of("Engine(version)", version)
-        self.app = app
+            version = name_of("Engine(version)", version)
+        self.app = app = named
         self._store = store_at(
             os.environ.get("DURABLE_STORE", "sqlite:///durable.db") if store is None else store
         )
@@ -237,10 +239,10 @@ class Engine(Control):
 
     async def _known(self, service: Service, function: Named) -> Blueprint:
         """A function that is registered in the store."""
-        name = function.id if isinstance(function, Function) else function
-        found = await service.intake.find(self.app, name)
+        name = function.id if isinstance(function, Function) else exact(function)
+        found = await service.intake.find(self.app, name) if name else None
         if found is None:
-            raise LookupError(service.intake.catalog.unknown(self.app, name))
+            raise LookupError(service.intake.catalog.unknown(self.app, name or str(function)))
         return found
 
     # ------------------------------------------------------------ events and signals
@@ -300,9 +302,8 @@ class Engine(Control):
         service = self._outside("start", "ctx.step.invoke")
         blueprint = await self._known(service, function)
         given: Any = {} if data is None else data
-        if id is not None:
-            name_of("engine.start(id)", id)
-        letter, run_id, event = service.intake.invocation(blueprint.key, given, start_id=id)
+        start_id = None if id is None else name_of("engine.start(id)", id)
+        letter, run_id, event = service.intake.invocation(blueprint.key, given, start_id=start_id)
         answer = (await service.intake.admit([letter]))[0]
         outcome = answer.outcomes[0]
         if outcome.run == run_id and outcome.verb in (Verb.RUN, Verb.BUFFERED):

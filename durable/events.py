@@ -78,23 +78,19 @@ class Event(Generic[T]):
         v: str | None = None,
     ) -> None:
         if type(name) is not str or not name:
-            _check_name(name)
+            name = _check_name(name)
         if data is None:
             data = cast("T", {})
         elif type(data) is not dict and not encodes_to_object(data):
             _reject(name, "data must be a JSON object", data)
         if user is not None and not isinstance(cast("object", user), dict):
             _reject(name, "user must be a JSON object", user)
-        if id is not None:
-            _check_text(name, "id", id)
-        if v is not None:
-            _check_text(name, "v", v)
         _put(self, "name", name)
         _put(self, "data", data)
-        _put(self, "id", id)
+        _put(self, "id", None if id is None else _check_text(name, "id", id))
         _put(self, "ts", None if ts is None else _ts_ms(name, ts))
         _put(self, "user", user)
-        _put(self, "v", v)
+        _put(self, "v", None if v is None else _check_text(name, "v", v))
 
     @property
     def time(self) -> datetime:
@@ -148,15 +144,17 @@ def _reject(name: object, wrong: str, value: object) -> NoReturn:
     raise EventRejected(msg)
 
 
-def _check_name(name: object) -> None:
+def _check_name(name: object) -> str:
     if name == "" or not isinstance(name, str):
         msg = f'an event\'s name must be text such as "order/created"; got {shown(name)}'
         raise EventRejected(msg)
+    return str.__str__(name)  # what is received: of a subclass of `str`, the text alone
 
 
-def _check_text(name: str, field: str, value: object) -> None:
+def _check_text(name: str, field: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         _reject(name, f"{field} must be text of at least one character", value)
+    return str.__str__(value)
 
 
 def _ts_ms(name: str, ts: object) -> int:

@@ -6,12 +6,11 @@ declared.
 
 from __future__ import annotations
 
-from typing import cast
-
 import attrs
 
 from durable.durations import Duration, PointInTime, point_or_duration_ms, shown, to_ms
 from durable.errors import ConfigError
+from durable.names import exact
 
 __all__ = ["CancelOn", "Timeouts"]
 
@@ -36,9 +35,10 @@ class CancelOn:
     timeout: Duration | PointInTime | None = None
 
     def __attrs_post_init__(self) -> None:
-        name = cast("object", self.event)
-        if not isinstance(name, str) or not name or "*" in name:
-            raise ConfigError(f"CancelOn.event must be the exact name of an event, got {shown(name)}")
+        name = exact(self.event)
+        if name is None or "*" in name:
+            raise ConfigError(f"CancelOn.event must be the exact name of an event, got {shown(self.event)}")
+        object.__setattr__(self, "event", name)
         if self.if_ is not None and self.match is not None:
             raise ConfigError(f"CancelOn({shown(name)}): give either if_ or match, not both")
         if self.timeout is not None:

@@ -18,6 +18,7 @@ from durable.codec import return_decoder
 from durable.durations import shown
 from durable.errors import ConfigError
 from durable.flow import CancelOn, Timeouts
+from durable.names import exact
 from durable.retries import DEFAULT_BACKOFF, Backoff, RetryDelays
 from durable.triggers import CronTrigger, EventTrigger, on
 
@@ -132,11 +133,11 @@ def function(
         ... async def greet(ctx: durable.Context) -> str:
         ...     return await ctx.step.run("hello", hello, ctx.event.data["name"])
     """
-    _check_id(id)
-    here = f"function {id!r}"
+    own = _checked_id(id)
+    here = f"function {own!r}"
     config = FunctionConfig(
-        id=id,
-        name=_named(here, name, id),
+        id=own,
+        name=_named(here, name, own),
         triggers=_triggers(here, trigger),
         retries=_retries(here, retries),
         backoff=_backoff(here, backoff),
@@ -152,11 +153,11 @@ def function(
         if on_failure is not None:
             _check_handler(here, "on_failure", on_failure)
             of_failure = FunctionConfig(
-                id=f"{id}-failure",
+                id=f"{own}-failure",
                 name=f"{config.name} (failure)",
                 retries=config.retries,
                 backoff=config.backoff,
-                failure_of=id,
+                failure_of=own,
             )
             failure = Function(cast("Handler[Any]", on_failure), of_failure)
         return Function(handler, config, failure)
@@ -167,9 +168,11 @@ def function(
 # ---------------------------------------------------------------- checks
 
 
-def _check_id(id: object) -> None:
-    if not isinstance(id, str) or not 1 <= len(id) <= _LONGEST_ID or not id.isprintable():
+def _checked_id(id: object) -> str:
+    name = exact(id)
+    if name is None or len(name) > _LONGEST_ID or not name.isprintable():
         raise ConfigError(f"a function's id must be 1..{_LONGEST_ID} printable characters, got {shown(id)}")
+    return name
 
 
 def _check_handler(here: str, what: str, handler: object) -> None:
@@ -191,9 +194,10 @@ def _check_handler(here: str, what: str, handler: object) -> None:
 def _named(here: str, name: object, default: str) -> str:
     if name is None:
         return default
-    if not isinstance(name, str) or not name:
+    text = exact(name)
+    if text is None:
         raise ConfigError(f"{here}: name must be a non-empty string, got {shown(name)}")
-    return name
+    return text
 
 
 def _listed(given: object) -> list[object]:

@@ -15,6 +15,7 @@ from durable.errors import ConfigError
 from durable.events import Event
 from durable.functions import Function
 from durable.ids import is_ulid
+from durable.names import exact
 from durable.observers import Observer, Observers
 from durable.records import EventQuery, RunQuery, RunStatus
 
@@ -120,10 +121,11 @@ def event_list(what: str, given: object) -> list[Event[Any]]:
 
 
 def name_of(what: str, value: object) -> str:
-    """A non-empty name."""
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{what} must be a non-empty string, got {shown(value)}")
-    return value
+    """A non-empty name, as a plain `str`."""
+    name = exact(value)
+    if name is None:
+        raise ConfigError(f"{what} must be a non-empty string of Unicode text, got {shown(value)}")
+    return name
 
 
 def _time(what: str, when: PointInTime | None) -> int | None:

@@ -19,6 +19,7 @@ from durable.durations import Duration, PointInTime, to_ms, to_point_ms
 from durable.errors import ConfigError
 from durable.events import Event
 from durable.functions import Function
+from durable.names import exact
 from durable.retries import Backoff, RetryDelays
 
 if TYPE_CHECKING:
@@ -201,7 +202,8 @@ class Steps:
             ... )
         """
         where = f"step.wait_for_event({id!r})"
-        if not isinstance(event, str) or not event or "*" in event:
+        name = exact(event)
+        if name is None or "*" in name:
             raise ConfigError(f"{where}: event must be the exact name of an event, got {event!r}")
         if if_ is not None and match is not None:
             raise ConfigError(f"{where}: give either if_ or match, not both")
@@ -216,7 +218,7 @@ class Steps:
         back: str | int | None = since if since is None else "run"
         if since is not None and since != "run":
             back = to_ms(since, what=f"{where}: since")
-        op = ops.WaitForEvent(_checked(id), event, condition, to_ms(timeout, what=f"{where}: timeout"), back)
+        op = ops.WaitForEvent(_checked(id), name, condition, to_ms(timeout, what=f"{where}: timeout"), back)
         got: Event[Any] | None = await self._performer.perform(op)
         return got
 
@@ -235,12 +237,13 @@ class Steps:
                 ``"replace"`` the other one goes on with ``None``.
         """
         where = f"step.wait_for_signal({id!r})"
-        if not isinstance(signal, str) or not signal:
+        name = exact(signal)
+        if name is None:
             raise ConfigError(f"{where}: signal must be a non-empty name, got {signal!r}")
         if on_conflict not in ("fail", "replace"):
             raise ConfigError(f"{where}: on_conflict must be 'fail' or 'replace', got {on_conflict!r}")
         limit = to_ms(timeout, what=f"{where}: timeout")
-        op = ops.WaitForSignal(_checked(id), signal, limit, replace=on_conflict == "replace")
+        op = ops.WaitForSignal(_checked(id), name, limit, replace=on_conflict == "replace")
         got: ops.Signal | None = await self._performer.perform(op)
         return got
 
@@ -257,9 +260,10 @@ class Steps:
 
     async def send_signal(self, id: str, signal: str, data: Any = None) -> bool:
         """Send a signal; ``True`` if a run that waited for it took it."""
-        if not isinstance(signal, str) or not signal:
+        name = exact(signal)
+        if name is None:
             raise ConfigError(f"step.send_signal({id!r}): signal must be a non-empty name, got {signal!r}")
-        taken: bool = await self._performer.perform(ops.SendSignal(_checked(id), signal, data))
+        taken: bool = await self._performer.perform(ops.SendSignal(_checked(id), name, data))
         return taken
 
     # ------------------------------------------------------------ other functions
@@ -287,19 +291,18 @@ class Steps:
                 (``InvokeSkipped``), or took longer than `timeout` (``InvokeTimeout``).
         """
         where = f"step.invoke({id!r})"
-        if isinstance(function, Function):
-            name, decoder = function.id, function.decoder
-        elif isinstance(function, str) and function:
-            name, decoder = function, PLAIN
-        else:
+        decoder = function.decoder if isinstance(function, Function) else PLAIN
+        name = function.id if isinstance(function, Function) else exact(function)
+        if name is None:
             raise ConfigError(f"{where}: function must be a Function or a function's id, got {function!r}")
         limit = None if timeout is None else to_ms(timeout, what=f"{where}: timeout")
         return await self._performer.perform(ops.Invoke(_checked(id), name, data, limit, decoder))
 
 
-def _checked(step: object) -> str:
-    if not isinstance(step, str) or not step:
-        raise ConfigError(f"a step's id must be a non-empty string, got {step!r}")
+def _checked(given: object) -> str:
+    step = exact(given)
+    if step is None:
+        raise ConfigError(f"a step's id must be a non-empty string of Unicode text, got {given!r}")
     return step
 
 

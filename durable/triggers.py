@@ -13,6 +13,7 @@ import attrs
 
 from durable.durations import Duration, shown, to_ms
 from durable.errors import ConfigError
+from durable.names import exact
 
 __all__ = ["CronTrigger", "EventTrigger", "Missed", "NamedEvent", "Trigger", "cron", "on", "patterns_of"]
 
@@ -51,7 +52,7 @@ class EventTrigger:
     if_: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        _check_name(self.event)
+        object.__setattr__(self, "event", _check_name(self.event))
         if self.event in _TOLD_OF_STARTS:
             msg = (
                 f"the event {shown(self.event)} tells of a run that is started already, and starts none: "
@@ -66,9 +67,10 @@ class EventTrigger:
         return self.event.endswith("*")
 
 
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name:
-        msg = f'a trigger\'s event must be a name such as "order/created"; got {shown(name)}'
+def _check_name(given: object) -> str:
+    name = exact(given)
+    if name is None:
+        msg = f'a trigger\'s event must be a name such as "order/created"; got {shown(given)}'
         raise ConfigError(msg)
     if "*" in name and not (len(name) > 2 and name.endswith(("/*", ".*")) and name.count("*") == 1):
         msg = (
@@ -76,6 +78,7 @@ def _check_name(name: object) -> None:
             f'such as "order/*" or "user.*"; got {shown(name)}'
         )
         raise ConfigError(msg)
+    return name
 
 
 def _check_condition(condition: object, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 
 import durable
@@ -193,3 +195,31 @@ async def test_hundreds_of_starts(store):
             await t.start(f, {"n": n})
         await t.until_idle()
     assert sorted(data["n"] for _, data in seen) == list(range(300))
+
+
+async def test_an_id_that_is_no_text_is_refused(store):
+    async with TestEngine([f := noting([])], store=store) as t:
+        for wrong in ("", "\udcff", 5):
+            with pytest.raises(durable.ConfigError, match=r"engine\.start\(id\) must be a non-empty string"):
+                await t.start(f, id=wrong)
+        with pytest.raises(LookupError, match="udcff"):
+            await t.start("\udcff")
+        assert len(await t.runs()) == 0
+
+
+Name = enum.Enum("Name", {"F": "f"}, type=str)
+
+
+async def test_a_member_of_an_enum_of_texts_is_its_text(store):
+    seen = []
+
+    @durable.function(Name.F)
+    async def f(ctx):
+        seen.append(ctx.function.id)
+
+    async with TestEngine([f], store=store) as t:
+        run = await t.start(Name.F, id=Name.F)
+        assert (await t.start("f", id="f")).id == run.id
+        await run.result()
+        assert (await t.get_run(run.id)).function_id == "f"
+    assert seen == ["f"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import threading
 
 import pytest
@@ -117,6 +118,50 @@ async def test_any_text_is_an_id(store):
 
     async with TestEngine([f], store=store, max_warm=0) as t:
         assert await t.invoke(f) == list(range(len(names)))
+
+
+NO_TEXT = {
+    "run": lambda step: step.run("\udcff", remember([])),
+    "sleep": lambda step: step.sleep("\udcff", "1s"),
+    "event": lambda step: step.wait_for_event("w", event="\udcff", timeout="1s"),
+    "signal": lambda step: step.wait_for_signal("w", signal="\udcff", timeout="1s"),
+    "send": lambda step: step.send_signal("w", "\udcff"),
+    "invoke": lambda step: step.invoke("w", function="\udcff"),
+}
+
+
+@pytest.mark.parametrize("call", NO_TEXT.values(), ids=NO_TEXT)
+async def test_a_name_that_is_no_unicode_text_fails_the_run_at_once(store, call):
+    @durable.function("f")
+    async def f(ctx):
+        await call(ctx.step)
+
+    async with TestEngine([f], store=store) as t:
+        with pytest.raises(durable.RunFailed, match=r"ConfigError: .*udcff"):
+            await t.invoke(f)
+
+
+Name = enum.Enum("Name", {"ORDER": "order/created"}, type=str)
+
+
+async def test_a_name_of_a_subclass_of_str_is_the_same_on_each_pass(store):
+    calls = []
+
+    @durable.function("f", trigger=Name.ORDER)
+    async def f(ctx):
+        await ctx.step.run(f"charge for {ctx.event.name}", remember(calls))
+        await ctx.step.sleep(Name.ORDER, "1h")
+        assert (await ctx.step.wait_for_signal("w", signal=Name.ORDER, timeout="1h")).data == 1
+
+    async with TestEngine([f], store=store, max_warm=0) as t:
+        await t.send(durable.Event(Name.ORDER))
+        await t.advance("1h")
+        assert await t.send_signal("order/created", 1)
+        await t.until_idle()
+        (run,) = await t.runs()
+        assert run.status == "completed"
+        assert [one.id for one in await run.steps()] == ["charge for order/created", "order/created", "w"]
+    assert len(calls) == 1
 
 
 async def test_none_is_a_result_like_any_other(store):

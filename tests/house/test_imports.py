@@ -13,6 +13,7 @@ FLOORS = {
     "durable.errors": 0,
     "durable.clock": 0,
     "durable.durations": 0,
+    "durable.names": 0,
     "durable.ids": 0,
     "durable.limits": 0,
     "durable.plain": 0,
