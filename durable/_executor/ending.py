@@ -16,6 +16,7 @@ from durable.records import End, Park, RunStatus, Timer, Yield
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from durable._executor.draft import Letter
     from durable._executor.session import Session
     from durable.errors import UnstorableError
 
@@ -46,12 +47,20 @@ def raised(session: Session, error: BaseException) -> None:
 def _after_children(session: Session, then: Callable[[Session, Any], None], about: Any) -> None:
     children = {one for one in session.tasks.alive if not one.done()}
     if not children:
-        return then(session, about)
+        return _conclude(session, then, about)
     session.tasks.abandoned = True
     for task in children:
         task.cancel()
     # Not in the handler's own task: a cancellation may still be on its way to that.
     return session.host.keep(_end_children(session, children, then, about))
+
+
+def _conclude(session: Session, then: Callable[[Session, Any], None], about: Any) -> None:
+    try:
+        then(session, about)
+    except Exception as error:
+        _log.exception("run %s: the engine failed while it made its end", session.run_id)
+        session.crash(error)
 
 
 def _complete(session: Session, output: Any) -> None:
@@ -107,15 +116,22 @@ def _end(session: Session, end: End) -> None:
 
 def _announce(session: Session, end: End) -> None:
     """Write the end, and the events that tell of it, in one commit."""
-    history = session.history
-    found = internal_events(
-        history.run.function, session.run_id, history.events, end.status, end.output, end.error
-    )
-    for name, data in found:
-        session.draft.told.append(session.host.intake.internal(name, data, session.host.clock.now_ms()))
+    try:
+        session.draft.told.extend(_letters(session, end))
+    except Exception:
+        # Whoever waits for the run waits for its end, and would for ever.
+        _log.exception("run %s: its end cannot be told: no event is sent of it", session.run_id)
     session.draft.then = session.end = end
     session.rounds.stopped = session.tasks.abandoned = True
     session.save()
+
+
+def _letters(session: Session, end: End) -> list[Letter]:
+    history, intake, now = session.history, session.host.intake, session.host.clock.now_ms()
+    found = internal_events(
+        history.run.function, session.run_id, history.events, end.status, end.output, end.error
+    )
+    return [intake.internal(name, data, now) for name, data in found]
 
 
 def abort(session: Session, error: BaseException) -> None:
@@ -244,4 +260,4 @@ async def _end_children(
     for task in await _let_end(session, children):
         _log.warning("run %s: %r goes on after its handler has ended; it is left", session.run_id, task)
     if not session.unwinding:
-        then(session, about)
+        _conclude(session, then, about)

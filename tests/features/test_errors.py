@@ -319,3 +319,36 @@ async def test_an_error_of_a_step_is_shown_by_the_run_and_its_steps(store):
         (step,) = await run.steps()
         assert (run.error.name, run.error.message, run.error.step_id) == ("ValueError", "no", "one")
         assert (step.status, step.error.name, step.attempts) == ("failed", "ValueError", 1)
+
+
+# ---------------------------------------------------------------- faults of the engine's own
+
+
+async def test_a_run_ends_though_its_end_cannot_be_told(store, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("a fault of the engine")
+
+    monkeypatch.setattr("durable._executor.ending.internal_events", broken)
+
+    @durable.function("f")
+    async def f(ctx):
+        return 1
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f) == 1
+    assert "no event is sent of it" in caplog.text
+
+
+async def test_a_run_whose_end_cannot_be_made_fails(store, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("a fault of the engine")
+
+    monkeypatch.setattr("durable._executor.ending.encode", broken)
+
+    @durable.function("f", retries=1, backoff=NO_JITTER)
+    async def f(ctx):
+        return 1
+
+    async with TestEngine([f], store=store) as t:
+        assert (await failure_of(t, f)).message == "a fault of the engine"
+    assert "the engine failed while it made its end" in caplog.text
