@@ -100,6 +100,8 @@ async def _attempt(session: Session, pending: Pending) -> tuple[bytes, Any]:
     assert isinstance(op, Call)
     if session.halted:
         await session.host.loop.create_future()  # until it is let go of
+    if pending.digest is None:  # before the function can change its arguments
+        pending.digest = op.digest()
     retries = session.function.config.retries if op.retries is None else op.retries
     attempt = Attempt(op.step, pending.attempt, retries + 1)
     session.active += 1

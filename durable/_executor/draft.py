@@ -128,6 +128,7 @@ class Pending:
     __slots__ = (
         "attempt",
         "cause",
+        "digest",
         "entry",
         "expired",
         "future",
@@ -156,6 +157,7 @@ class Pending:
         self.task: asyncio.Task[Any] | None = None
         self.variables: Variables | None = None
         self.attempt = 0
+        self.digest: bytes | None = None
         self.started = 0
         self.result: Memo | None = None
         self.cause: BaseException | None = None

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from durable._core.settling import raised
 from durable.errors import DurableWarning, LimitError, NondeterminismError, SerializationError
+from durable.failures import OWN_FRAMES
 from durable.records import MemoState
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from durable._core import operations as ops
     from durable._core.journal import Key
+    from durable._executor.draft import Pending
     from durable._executor.session import Session
     from durable.records import Memo
 
-__all__ = ["check_size", "check_steps", "notice_forlorn", "notice_repetition", "value"]
+__all__ = ["check_size", "check_steps", "delivered", "notice_forlorn", "notice_repetition", "remembered"]
 
 _log = logging.getLogger("durable.session")
 
 
-def value(session: Session, op: ops.Operation, memo: Memo, cause: BaseException | None = None) -> Any:
-    """The value that is remembered, or the error that is, raised."""
+def delivered(session: Session, pending: Pending) -> Any:
+    """What the handler receives for a step that was delivered to it."""
+    if pending.entry is None:
+        assert pending.result is not None
+        return _value(pending.op, pending.result, pending.cause)
+    assert pending.entry.memo is not None
+    return remembered(session, pending.op, pending.entry.memo)
+
+
+def remembered(session: Session, op: ops.Operation, memo: Memo) -> Any:
+    """The value that an earlier pass recorded, or the error that it did, raised."""
     if memo.digest is not None and op.digest() not in (None, memo.digest):
         _notice_arguments(session, op)
+    return _value(op, memo)
+
+
+def _value(op: ops.Operation, memo: Memo, cause: BaseException | None = None) -> Any:
+    """The value of a step that was just done, or its error, raised."""
     if memo.state is MemoState.ERROR:
         raise raised(memo, cause)
     try:
@@ -42,7 +61,23 @@ def _notice_arguments(session: Session, op: ops.Operation) -> None:
     )
     if session.host.strict:
         raise NondeterminismError(text)
-    warnings.warn(text, DurableWarning, stacklevel=7)
+    place = _place()
+    if place is None:
+        warnings.warn(text, DurableWarning, stacklevel=2)
+        return
+    known = place.f_globals.setdefault("__warningregistry__", {})
+    name = place.f_globals.get("__name__")
+    warnings.warn_explicit(text, DurableWarning, place.f_code.co_filename, place.f_lineno, name, known)
+
+
+def _place() -> FrameType | None:
+    """Where the handler stands; ``None`` in a task that is a step and nothing else."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(OWN_FRAMES[0]):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_filename.startswith(OWN_FRAMES):
+        return None  # the event loop
+    return frame
 
 
 def notice_forlorn(session: Session) -> None:

@@ -145,7 +145,7 @@ class Session:
                     return await calling.alone(self, op, key)
             elif entry.memo is not None and not entry.withdrawn and not entry.late:
                 entry.delivered = True
-                return results.value(self, op, entry.memo)
+                return results.remembered(self, op, entry.memo)
         pending = Pending(op, key, entry, self.host.loop.create_future(), lone=lone)
         return await self.wait_for(pending)
 
@@ -234,9 +234,7 @@ class Session:
 
     def read(self, pending: Pending) -> Any:
         """What the handler receives for a step that was delivered to it."""
-        memo = pending.result if pending.entry is None else pending.entry.memo
-        assert memo is not None
-        return results.value(self, pending.op, memo, pending.cause)
+        return results.delivered(self, pending)
 
     def record(self, pending: Pending, state: MemoState, value: bytes) -> None:
         """Remember a step's result: it goes into the draft."""
@@ -247,7 +245,7 @@ class Session:
             op.kind,
             state,
             value=value,
-            digest=op.digest(),
+            digest=pending.digest,
             attempts=pending.attempt + 1,
             started=pending.started,
             ended=self.host.clock.now_ms(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import linecache
 import threading
 
 import pytest
@@ -430,6 +431,52 @@ async def test_arguments_that_changed_are_an_error_of_a_strict_engine(store):
         with pytest.raises(durable.RunFailed) as caught:
             await (await t.get_run(run.id)).result()
     assert caught.value.error.name == "NondeterminismError"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_callback_may_change_its_arguments(store, strict):
+    async def enrich(order):
+        order["total"] = 3
+        if durable.current().attempt == 0 and order["n"] == 1:
+            raise ValueError("again")
+        return order["total"]
+
+    @durable.function("f")
+    async def f(ctx):
+        got = [await ctx.step.run("alone", enrich, {"n": 0}), await ctx.step.run("retried", enrich, {"n": 1})]
+        beside = await asyncio.gather(*(ctx.step.run(f"beside {n}", enrich, {"n": n}) for n in range(2)))
+        await ctx.step.sleep("nap", "1h")
+        return [*got, *beside]
+
+    async with TestEngine([f], store=store, strict=strict, max_warm=0) as t:
+        assert await t.invoke(f) == [3, 3, 3, 3]
+
+
+async def test_the_warning_of_other_arguments_names_the_line_of_the_handler(store):
+    argument = [1]
+
+    @durable.function("f")
+    async def f(ctx):
+        await ctx.step.run("alone", remember([]), argument[0])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beside(ctx, argument[0]))
+        await ctx.step.sleep("nap", "1h")
+
+    async def beside(ctx, n):
+        await ctx.step.run("beside", remember([]), n)
+
+    async with TestEngine([f], store=store) as t:
+        run = await t.start(f)
+        await t.until_idle()
+    argument[0] = 2
+    with pytest.warns(durable.DurableWarning, match="'alone'|'beside'") as caught:
+        async with TestEngine([f], store=store) as t:
+            await (await t.get_run(run.id)).result()
+    assert {one.filename for one in caught} == {__file__}
+    assert {linecache.getline(__file__, one.lineno).split(",")[0].strip() for one in caught} == {
+        'await ctx.step.run("alone"',
+        'await ctx.step.run("beside"',
+    }
 
 
 async def test_a_decorated_step_keeps_its_name_and_takes_keyword_arguments(store):
