@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from durable._core import operations as ops
-from durable.errors import SignalConflictError, StepError
-from durable.failures import ErrorRecord
+from durable.errors import SerializationError, SignalConflictError, StepError
+from durable.failures import ErrorRecord, error_record
 from durable.records import Cause, MemoState, RunStatus, StepKind
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _settle_invoke(op: ops.Invoke, fired: Fired) -> tuple[MemoState, bytes]:
         message = f"{op.function!r} did not end in time; it runs on"
         return MemoState.ERROR, ErrorRecord("InvokeTimeout", message, None, op.step).encode()
     if fired.status is RunStatus.COMPLETED:
-        return MemoState.VALUE, fired.value or NULL
+        return _fitting(op, fired.value or NULL)
     if fired.status is RunStatus.FAILED:
         child = ErrorRecord.decode(fired.value or NULL)
         return MemoState.ERROR, ErrorRecord(child.name, child.message, child.stack, op.step).encode()
@@ -56,6 +56,15 @@ def _settle_invoke(op: ops.Invoke, fired: Fired) -> tuple[MemoState, bytes]:
     reason = orjson.loads(fired.value or NULL)
     message = f"{op.function!r} did not run: {reason}"
     return MemoState.ERROR, ErrorRecord("InvokeSkipped", message, None, op.step).encode()
+
+
+def _fitting(op: ops.Invoke, value: bytes) -> tuple[MemoState, bytes]:
+    """The child's result; the step has failed if another version of the child made it, of another type."""
+    try:
+        op.read(value)
+    except SerializationError as error:
+        return MemoState.ERROR, error_record(error, step_id=op.step).encode()
+    return MemoState.VALUE, value
 
 
 def document_of(event: StoredEvent) -> dict[str, Any]:

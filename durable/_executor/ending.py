@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable._core.lifecycle import Retry, after_handler_failure, internal_events
 from durable._executor.draft import Draft
-from durable.codec import encode
+from durable.codec import PLAIN, decode, encode
 from durable.errors import LimitError, SerializationError
 from durable.failures import error_record
 from durable.records import End, Park, RunStatus, Timer, Yield
@@ -69,6 +69,9 @@ def _complete(session: Session, output: Any) -> None:
     what = f"the result of function {session.function.id!r}"
     try:
         data = b"null" if output is None else encode(output, what=what)
+        decoder = session.function.decoder
+        if decoder is not PLAIN:  # else it would be `completed`, and nobody could read it
+            decode(data, decoder, what=what)
     except SerializationError as error:
         return _end(session, End(RunStatus.FAILED, error=error_record(error).encode()))
     most = session.host.limits.step_bytes

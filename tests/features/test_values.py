@@ -311,3 +311,55 @@ async def test_text_and_numbers_survive_exactly(store):
 
     async with TestEngine([f], store=store) as t:
         assert await t.invoke(f) == values
+
+
+# ---------------------------------------------------------------- a handler's own result
+
+
+async def test_a_result_that_does_not_fit_the_handlers_annotation_fails_its_run(store):
+    failures = []
+    passes = []
+
+    async def failed(ctx):
+        failures.append(ctx.event.data["error"]["name"])
+
+    @durable.function("child", on_failure=failed)
+    async def child(ctx) -> int:
+        passes.append(1)
+        return None  # type: ignore[return-value]
+
+    @durable.function("parent")
+    async def parent(ctx):
+        with pytest.raises(durable.StepError) as caught:
+            await ctx.step.invoke("child", function=child)
+        return [caught.value.name, caught.value.message]
+
+    async with TestEngine([child, parent], store=store) as t:
+        run = await t.start(child)
+        with pytest.raises(durable.RunFailed, match="the result of function 'child' does not fit int"):
+            await run.result()
+        await t.until_idle()
+        assert run.error.name == "SerializationError"
+        assert (failures, len(passes)) == (["SerializationError"], 1)
+        name, message = await t.invoke(parent)
+    assert (name, message) == ("SerializationError", run.error.message)
+
+
+async def test_the_result_of_another_version_of_a_child_fails_the_step(store):
+    @durable.function("child")
+    async def older(ctx) -> str:
+        return "one"
+
+    @durable.function("child")
+    async def newer(ctx) -> int:
+        return 1
+
+    @durable.function("parent")
+    async def parent(ctx):
+        with pytest.raises(durable.StepError, match="does not fit int") as caught:
+            await ctx.step.invoke("child", function=newer)
+        await ctx.step.sleep("nap", "1h")
+        return caught.value.name
+
+    async with TestEngine([older, parent], store=store, max_warm=0) as t:
+        assert await t.invoke(parent) == "SerializationError"
