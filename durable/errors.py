@@ -1,4 +1,4 @@
-"""Every error of durable. This module may import nothing of durable.
+"""Every error of durable. This module imports nothing of durable, but for durations when one is raised.
 
 ::
 
@@ -121,10 +121,16 @@ class RetryAfterError(DurableError):
     Args:
         message: What went wrong.
         retry_after: A duration from now, or a point in time (aware datetime, or ISO-8601 text with offset).
+
+    Raises:
+        ConfigError: `retry_after` is none of these: a time is never guessed.
     """
 
     def __init__(self, message: str, retry_after: str | float | timedelta | datetime) -> None:
+        from durable.durations import point_or_duration_ms  # noqa: PLC0415 - durations knows errors
+
         super().__init__(message)
+        point_or_duration_ms(retry_after, 0, what="RetryAfterError(retry_after)")
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Any, ...]:

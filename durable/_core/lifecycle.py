@@ -80,7 +80,7 @@ def after_step_failure(
     record = error_record(error, step_id=step)
     if isinstance(error, _FINAL_IN_STEP) or attempt >= retries:
         return Failure(record)
-    return Retry(_due(error, attempt, backoff, now, draw), record)
+    return _again(error, attempt, backoff, now, draw, record)
 
 
 def after_handler_failure(
@@ -94,7 +94,16 @@ def after_handler_failure(
     record = error_record(one, step_id=one.step_id if isinstance(one, SignalConflictError) else None)
     if _is_final(error) or attempt >= retries:
         return Failure(record)
-    return Retry(_due(error, attempt, backoff, now, draw), record)
+    return _again(error, attempt, backoff, now, draw, record)
+
+
+def _again(
+    error: BaseException, attempt: int, backoff: RetryDelays, now: int, draw: float, record: ErrorRecord
+) -> Retry | Failure:
+    try:
+        return Retry(_due(error, attempt, backoff, now, draw), record)
+    except ConfigError as wrong:  # a `retry_after` that was changed since it was checked
+        return Failure(error_record(wrong, step_id=record.step_id))
 
 
 def _is_final(error: BaseException) -> bool:
@@ -116,10 +125,7 @@ def _single(error: BaseException) -> BaseException:
 
 def _due(error: BaseException, attempt: int, backoff: RetryDelays, now: int, draw: float) -> int:
     if isinstance(error, RetryAfterError):
-        try:
-            due = point_or_duration_ms(error.retry_after, now, what="RetryAfterError.retry_after")
-        except ConfigError:
-            return now + backoff.delay_ms(attempt, draw)
+        due = point_or_duration_ms(error.retry_after, now, what="RetryAfterError.retry_after")
         return min(due, now + _LONGEST_WAIT_MS)
     return now + backoff.delay_ms(attempt, draw)
 

@@ -222,6 +222,29 @@ async def test_retry_after_is_bounded_by_366_days(store):
     assert times[1] - times[0] == timedelta(days=366)
 
 
+@pytest.mark.parametrize("wrong", [datetime(2030, 1, 1, 12), "2030-01-01T12:00:00", "5 minutes", -5, None])  # noqa: DTZ001
+async def test_retry_after_what_is_no_time_is_said_and_not_guessed(store, wrong):
+    log = []
+
+    async def busy():
+        log.append(durable.current().attempt)
+        raise durable.RetryAfterError("busy", wrong)
+
+    async with TestEngine([f := one_step(busy)], store=store) as t:
+        error = await failure_of(t, f)
+    assert error.name == "ConfigError"
+    assert error.message.startswith("RetryAfterError(retry_after)")
+    assert "in busy" in error.stack, "it names the line"
+    assert log == [0], "what is written wrongly is not tried again"
+
+
+async def test_retry_after_that_was_changed_to_what_is_no_time_fails_the_step(store):
+    error = durable.RetryAfterError("busy", "5m")
+    error.retry_after = "5 minutes"
+    async with TestEngine([f := one_step(failing(1, error, []))], store=store) as t:
+        assert (await failure_of(t, f)).name == "ConfigError"
+
+
 async def test_retry_after_consumes_attempts(store):
     log = []
     error = durable.RetryAfterError("later", "1s")
