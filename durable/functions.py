@@ -75,7 +75,10 @@ class Function(Generic[T_co]):
         self._handler = handler
         self.config = config
         self.on_failure = on_failure
-        self.decoder: Decoder = return_decoder(handler)
+        try:
+            self.decoder: Decoder = return_decoder(handler)
+        except ConfigError as error:
+            raise ConfigError(f"function {config.id!r}: what its handler returns: {error}") from error
 
     @property
     def id(self) -> str:

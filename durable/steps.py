@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, ov
 
 from durable._core import operations as ops
 from durable._core.expressions import compile_condition, compile_match
+from durable.annotations import qualified_name, target_of
 from durable.codec import PLAIN, return_decoder
 from durable.durations import Duration, PointInTime, to_ms, to_point_ms
 from durable.errors import ConfigError
@@ -130,13 +131,18 @@ class Steps:
                 f"step.run({id!r}): the second argument must be a function, got {fn!r}: "
                 "pass the function and its arguments, not the result of calling it"
             )
+        try:
+            decoder = return_decoder(fn)
+        except ConfigError as error:
+            called = qualified_name(target_of(fn))
+            raise ConfigError(f"step.run({id!r}): what {called} returns: {error}") from error
         return await self._performer.perform(
             ops.Call(
                 _checked(id),
                 fn,
                 args,
                 kwargs,
-                return_decoder(fn),
+                decoder,
                 (self._retries, self._timeout, self._backoff),
             )
         )
@@ -214,7 +220,10 @@ class Steps:
             except ConfigError as error:
                 raise ConfigError(f"{where}: match: {error}") from None
         elif if_ is not None:
-            condition = compile_condition(if_, roots=_WAIT_ROOTS)
+            try:
+                condition = compile_condition(if_, roots=_WAIT_ROOTS)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: if_: {error}") from None
         back: str | int | None = since if since is None else "run"
         if since is not None and since != "run":
             back = to_ms(since, what=f"{where}: since")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextlib import asynccontextmanager
 from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import partial
@@ -22,6 +23,8 @@ from durable.context import attempting
 from durable.errors import LimitError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from anyio import CapacityLimiter
 
     from durable._core.operations import Call
@@ -64,9 +67,22 @@ async def call(op: Call, attempt: Attempt, threads: CapacityLimiter) -> Any:
         body = op.fn(*op.args, **op.kwargs)
         if op.timeout is None:
             return await in_context(variables, body, op)
-        async with asyncio.timeout(op.timeout / 1000):
+        async with _within(op, op.timeout / 1000):
             return await in_context(variables, body, op)
     return await in_context(variables, _in_thread(op, threads), op)
+
+
+@asynccontextmanager
+async def _within(op: Call, left: float | None) -> AsyncGenerator[None]:
+    """A limit of what is `left`, in seconds, of an attempt's time."""
+    limit = asyncio.timeout(left)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if limit.expired():
+            raise TimeoutError(f"the attempt took longer than {op.timeout} ms") from error
+        raise
 
 
 async def _in_thread(op: Call, threads: CapacityLimiter) -> Any:
@@ -80,7 +96,7 @@ async def _in_thread(op: Call, threads: CapacityLimiter) -> Any:
             result.close()  # it will not be awaited
         raise TimeoutError(f"the attempt took longer than {op.timeout} ms")
     if inspect.isawaitable(result):
-        async with asyncio.timeout(left):
+        async with _within(op, left):
             return await result
     return result
 

@@ -14,6 +14,7 @@ import orjson
 
 from durable._core.admission import INVOKED, admission, invocation, repetition
 from durable._core.catalog import Catalog, name_of_parts
+from durable._core.lifecycle import split_key
 from durable._core.rerun import kept_memos
 from durable._executor.post import SLICE
 from durable.codec import encode
@@ -158,15 +159,14 @@ class Intake:
             EventRejected: It is no JSON object.
             EventTooLarge: It is larger than `Limits.event_bytes`.
         """
+        _, name = split_key(function)
         now = self._clock.now_ms()
-        encoded = encode(data, what=f"the data for function {function!r}")
+        encoded = encode(data, what=f"the data for function {name!r}")
         if not encoded.startswith(b"{"):
-            raise EventRejected(
-                f"the data for function {function!r} must be a JSON object, got {shown(data)}"
-            )
+            raise EventRejected(f"the data for function {name!r} must be a JSON object, got {shown(data)}")
         if len(encoded) > self._limits.event_bytes:
             raise EventTooLarge(
-                f"the data for function {function!r} has {len(encoded):,} bytes; Limits.event_bytes allows "
+                f"the data for function {name!r} has {len(encoded):,} bytes; Limits.event_bytes allows "
                 f"{self._limits.event_bytes:,}"
             )
         # With a start id the event is accepted once, and so is what it causes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 import durable
@@ -445,3 +447,62 @@ async def test_a_wrong_time_to_invoke_starts_nothing():
         with pytest.raises(durable.ConfigError, match=r"engine\.invoke\(timeout\)"):
             await t.invoke("bad", timeout="soon")
         assert len(await t.runs()) == 0
+
+
+# ---------------------------------------------------------------- where it is wrong
+
+
+class Shapeless:
+    """A class without fields."""
+
+
+async def shapeless() -> Shapeless:
+    return Shapeless()
+
+
+async def misspelt() -> Shapless:  # noqa: F821
+    return Shapeless()
+
+
+def test_a_handlers_annotation_that_cannot_be_decoded_names_the_function():
+    async def handler(ctx) -> Shapeless: ...
+
+    with pytest.raises(
+        durable.ConfigError, match=r"^function 'orders': what its handler returns: .*Shapeless"
+    ):
+        durable.function("orders")(handler)
+
+
+WRONG_STEPS = {
+    r"step\.run\('load'\): what shapeless returns: values of type Shapeless": lambda s: s.run(
+        "load", shapeless
+    ),
+    r"step\.run\('load'\): what misspelt returns: .*'Shapless'": lambda s: s.run(
+        "load", functools.partial(misspelt)
+    ),
+    r"step\.wait_for_event\('paid'\): if_: .*compare with `==`": lambda s: s.wait_for_event(
+        "paid", event="e", timeout="1d", if_="async.data.x = 3"
+    ),
+}
+
+
+@pytest.mark.parametrize(("match", "call"), WRONG_STEPS.items())
+async def test_a_steps_message_names_the_step(match, call):
+    @durable.function("f")
+    async def f(ctx):
+        await call(ctx.step)
+
+    async with TestEngine([f]) as t:
+        with pytest.raises(durable.RunFailed, match=match):
+            await t.invoke(f)
+
+
+async def test_data_that_is_refused_is_told_of_the_function_as_the_user_wrote_it():
+    @durable.function("orders")
+    async def orders(ctx): ...
+
+    async with TestEngine([orders]) as t:
+        with pytest.raises(durable.SerializationError, match=r"^the data for function 'orders' cannot"):
+            await t.start(orders, {"x": object()})
+        with pytest.raises(durable.EventRejected, match=r"^the data for function 'orders' must be"):
+            await t.start(orders, [1])

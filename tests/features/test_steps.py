@@ -316,10 +316,23 @@ async def test_an_attempt_that_takes_longer_than_its_time_fails_with_time_out_er
             await ctx.step.options(timeout="10ms", retries=1, backoff=durable.Backoff("1s", jitter=0)).run(
                 "hang", hang
             )
-        return [caught.value.name, caught.value.attempts]
+        return [caught.value.name, caught.value.message, caught.value.attempts]
 
     async with TestEngine([f], store=store) as t:
-        assert await t.invoke(f) == ["TimeoutError", 2]
+        assert await t.invoke(f) == ["TimeoutError", "the attempt took longer than 10 ms", 2]
+
+
+async def test_a_time_out_error_of_the_callbacks_own_keeps_its_message(store):
+    async def give_up():
+        raise TimeoutError("the peer is silent")
+
+    @durable.function("f")
+    async def f(ctx):
+        with pytest.raises(durable.StepError, match="TimeoutError: the peer is silent"):
+            await ctx.step.options(timeout="1h", retries=0).run("call", give_up)
+
+    async with TestEngine([f], store=store) as t:
+        await t.invoke(f)
 
 
 async def test_the_retry_of_a_thread_that_ran_over_its_time_starts_when_the_thread_has_returned(store):
