@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 from uuid import UUID
 
 import attrs
@@ -65,7 +65,7 @@ def _plan(kind: type) -> Callable[[Any], Any] | None:
         if issubclass(kind, base):
             return plan
     if is_model(kind):
-        return _dump_model
+        return _dump_wary if _may_lose(kind, set()) else _dump_model
     if attrs.has(kind):
         return _fields_of([field.name for field in attrs.fields(kind)])
     if dataclasses.is_dataclass(kind):
@@ -100,7 +100,88 @@ def _dump_set(value: set[Any] | frozenset[Any]) -> list[Any]:
 
 def _dump_model(value: Any) -> Any:
     # By field name, which decoding accepts whatever aliases there are.
-    return value.model_dump(mode="json", by_alias=False, round_trip=True)
+    try:
+        return value.model_dump(mode="json", by_alias=False, round_trip=True)
+    except ValueError as exc:
+        if "utf-8" not in str(exc):
+            raise
+        msg = (
+            f"{exc}; for bytes that are no text, give the model "
+            "`model_config = ConfigDict(ser_json_bytes='base64', val_json_bytes='base64')`"
+        )
+        raise ValueError(msg) from exc
+
+
+def _dump_wary(value: Any) -> Any:
+    """As `_dump_model`, for a model of which pydantic may leave something out, or write asterisks."""
+    dumped = _dump_model(value)
+    lost = _lost(value, dumped, "")
+    if lost:
+        raise ValueError(lost)
+    return dumped
+
+
+def _may_lose(kind: Any, seen: set[type]) -> bool:
+    """Whether a model has, at any depth, fields that are secret or excluded."""
+    if kind in seen:
+        return False
+    seen.add(kind)
+    for field in getattr(kind, "model_fields", {}).values():
+        parts = [field.annotation]
+        for part in parts:
+            parts.extend(get_args(part))
+        if field.exclude or any(hasattr(part, "get_secret_value") for part in parts):
+            return True
+        if any(is_model(part) and _may_lose(part, seen) for part in parts):
+            return True
+    return False
+
+
+def _lost(value: Any, dumped: Any, where: str) -> str | None:
+    """What of a model's value is not in what pydantic made of it."""
+    if hasattr(value, "get_secret_value"):
+        if not dumped or dumped != str(value) or dumped == value.get_secret_value():
+            return None
+        return (
+            f"field {where} is a secret, of which pydantic writes asterisks: give it a field_serializer that "
+            "writes its value, or keep it out of what is stored"
+        )
+    kind: type[Any] = value.__class__
+    made: type[Any] = dumped.__class__
+    if is_model(kind):
+        return _lost_of_model(value, dumped, where)
+    if issubclass(kind, dict) and made is dict:
+        pairs = zip(value.items(), dumped.values(), strict=False)
+        inner = [(item, form, f"{where}[{key!r}]") for (key, item), form in pairs]
+    elif issubclass(kind, list | tuple | set | frozenset) and made is list:
+        inner = [
+            (item, form, f"{where}[{n}]") for n, (item, form) in enumerate(zip(value, dumped, strict=False))
+        ]
+    else:
+        return None
+    return next((found for one in inner if (found := _lost(*one))), None)
+
+
+def _lost_of_model(value: Any, dumped: Any, where: str) -> str | None:
+    kind: type[Any] = value.__class__
+    for name, field in getattr(kind, "model_fields", {}).items():
+        item = getattr(value, name)
+        path = f"{where}.{name}" if where else name
+        if field.exclude:
+            if not _is_default(field, item):
+                return f"field {path} is excluded from what its model writes, and its value would be lost"
+        elif found := _lost(
+            item, dumped[name] if isinstance(dumped, dict) and name in dumped else dumped, path
+        ):
+            return found
+    return None
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    try:
+        return bool(field.get_default(call_default_factory=True) == value)
+    except Exception:  # a factory that needs the other fields
+        return False
 
 
 def _dump_struct(value: msgspec.Struct) -> Any:

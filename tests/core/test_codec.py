@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable.codec import digest, encode, encodes_to_object
+from durable.codec import decode, decoder_for, digest, encode, encodes_to_object
 from durable.errors import SerializationError
 
 
@@ -291,3 +291,65 @@ def test_digests():
     assert len({digest(*arguments) for arguments in different}) == len(different)
     for unencodable in (object(), looped(), 2**70, {1: 2}, Missing()):
         assert digest((unencodable,), {}) is None
+
+
+# ---------------------------------------------------------------- what pydantic would leave out
+
+
+class Login(pydantic.BaseModel):
+    user: str
+    token: pydantic.SecretStr = pydantic.SecretStr("")
+    rev: int = pydantic.Field(default=0, exclude=True)
+
+
+class Shown(pydantic.BaseModel):
+    token: pydantic.SecretStr
+
+    @pydantic.field_serializer("token")
+    def show(self, token: pydantic.SecretStr) -> str:
+        return token.get_secret_value()
+
+
+class Raw(pydantic.BaseModel):
+    raw: bytes
+
+
+class RawAsBase64(Raw):
+    model_config = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Session(pydantic.BaseModel):
+    logins: dict[str, list[Login]]
+
+
+SECRET = Login(user="u", token=pydantic.SecretStr("t0p"))
+LOST = {
+    r"field token is a secret, of which pydantic writes asterisks": SECRET,
+    r"\$\.a is of type .*Login and cannot be written: .* field token is a secret": {"a": SECRET},
+    r"field logins\['a'\]\[1\]\.token is a secret": Session(logins={"a": [Login(user="v"), SECRET]}),
+    r"field root\[0\]\.token is a secret": pydantic.RootModel[list[Login]]([SECRET]),
+    r"field rev is excluded from what its model writes": Login(user="u", rev=7),
+    r"field logins\['a'\]\[0\]\.rev is excluded": Session(logins={"a": [Login(user="v", rev=7)]}),
+    r"ConfigDict\(ser_json_bytes='base64', val_json_bytes='base64'\)": Raw(raw=b"\xff"),
+}
+
+
+@pytest.mark.parametrize(("match", "value"), LOST.items())
+def test_what_pydantic_would_leave_out_is_refused(match, value):
+    with pytest.raises(SerializationError, match=match):
+        encode(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Login(user="u"),
+        Session(logins={"a": [Login(user="v")], "b": []}),
+        Shown(token=pydantic.SecretStr("t0p")),
+        Raw(raw=b"text"),
+        RawAsBase64(raw=b"\xff\x00"),
+    ],
+    ids=repr,
+)
+def test_models_of_which_nothing_is_left_out_survive(value):
+    assert decode(encode(value), decoder_for(type(value))) == value
