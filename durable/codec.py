@@ -11,8 +11,20 @@ import hashlib
 import sys
 import weakref
 from functools import lru_cache
-from types import FunctionType, NoneType
-from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, cast, get_args
+from types import FunctionType, NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    ForwardRef,
+    Never,
+    NoReturn,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import attrs
 import msgspec
@@ -44,8 +56,8 @@ __all__ = [
 def encode(value: object, *, what: str = "the value") -> bytes:
     """The JSON bytes of a value.
 
-    Datetimes, dates, times and UUIDs become their ISO text, enums their values, decimals text, bytes base64,
-    sets and tuples lists (sets in a fixed order), classes with fields objects.
+    Datetimes, dates, times, timedeltas and UUIDs become their ISO text, enums their values, decimals text,
+    bytes base64, sets and tuples lists (sets in a fixed order), classes with fields objects.
 
     orjson writes NaN and infinities as ``null``. Bytes without ``null`` are therefore fine; others are
     compared with the value in C, and only where they differ (a tuple, an object) the value is walked through
@@ -204,6 +216,8 @@ def _build(annotation: Any) -> Decoder:
         _refuse_strangers(msgspec.inspect.type_info(annotation), set())
         return Decoder(annotation, name, msgspec.json.Decoder(annotation, dec_hook=_revive).decode)
     except Exception as exc:
+        if _is_json(annotation, frozenset()):
+            return Decoder(annotation, name, orjson.loads)
         try:
             read = _read_by_pydantic(annotation)
         except Exception as again:
@@ -265,6 +279,26 @@ def _read_by_pydantic(annotation: Any) -> Callable[[bytes], Any] | None:
     if not adapter.pydantic_complete:
         adapter.rebuild()
     return lambda data: adapter.validate_json(data, by_alias=True, by_name=True)
+
+
+def _is_json(annotation: Any, aliases: frozenset[str]) -> bool:
+    """Whether it is what JSON itself has: an alias that names itself, which msgspec would follow for ever."""
+    if any(annotation is one for one in _JSON):
+        return True
+    if isinstance(annotation, str | ForwardRef):
+        return (annotation if isinstance(annotation, str) else annotation.__forward_arg__) in aliases
+    if hasattr(annotation, "__value__"):
+        name = annotation.__name__
+        return name in aliases or _is_json(annotation.__value__, aliases | {name})
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _is_json(args[0], aliases)
+    if origin is dict and args[0] is not str:
+        return False
+    return origin in (Union, UnionType, list, dict) and all(_is_json(one, aliases) for one in args)
+
+
+_JSON = (Any, object, None, NoneType, str, int, float, bool, dict, list)
 
 
 def _parts(annotation: Any) -> list[Any]:

@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import json
 import math
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from types import NoneType
@@ -197,6 +197,7 @@ _PLANS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (datetime, _dump_datetime),
     (date, date.isoformat),
     (time, _dump_time),
+    (timedelta, msgspec.to_builtins),
     ((UUID, Decimal), str),
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
     ((set, frozenset), _dump_set),

@@ -30,6 +30,7 @@ import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import TypeAliasType
 
 from durable.codec import PLAIN, convert, decode, decoder_for, encode, return_decoder
 from durable.errors import ConfigError, SerializationError
@@ -158,6 +159,12 @@ class Checked:
 
 
 UserId = NewType("UserId", int)
+Json = TypeAliasType("Json", Union[dict[str, "Json"], list["Json"], str, int, float, bool, None])  # noqa: UP007
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=5,
+)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
 moments = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=offsets)  # noqa: DTZ001
 decimals = st.decimals(allow_nan=False)
@@ -199,6 +206,11 @@ LAW = [
     (date, st.dates()),
     (time, st.times()),
     (time, st.times(timezones=offsets)),
+    (timedelta, st.timedeltas()),
+    (dict[str, timedelta | None], st.dictionaries(st.text(), st.none() | st.timedeltas(), max_size=2)),
+    (Json, documents),
+    (list[Json], st.lists(documents, max_size=2)),
+    (pydantic.JsonValue, documents),
     (UUID, st.uuids()),
     (Decimal, decimals),
     (bytes, st.binary()),
