@@ -99,8 +99,8 @@ class DoorFloor:
         commits = []
         for run, i in zip(runs, self._numbers(n), strict=True):
             tells = Admission(self._new_event(i), registry=self._registry)
-            then = End(RunStatus.COMPLETED, self._memo.value)
-            commits.append(Commit(run, 1, (self._memo,), admit=(tells,), then=then))
+            then = End(RunStatus.COMPLETED, self._memo.value, admit=(tells,))
+            commits.append(Commit(run, 1, (self._memo,), then=then))
         began = perf_counter()
         await self.store.commit(self._now, "~floor", commits)
         return perf_counter() - began
