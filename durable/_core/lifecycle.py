@@ -148,7 +148,7 @@ def ended_record(run: RunRecord, end: End, attempt: int, now: int) -> RunRecord:
         run.created,
         run.due,
         run.started,
-        run.ended if end.status is RunStatus.CANCELLED else now,
+        now if run.ended is None else run.ended,
         attempt,
         run.parent,
         end.output,

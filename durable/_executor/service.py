@@ -20,6 +20,7 @@ from durable._executor.driver import TaskFactory
 from durable._executor.intake import Intake
 from durable._executor.worker import Worker
 from durable.errors import DurableError, DurableWarning, StoreError
+from durable.records import Cancellation, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from durable.clock import Clock
     from durable.hosting import Options
     from durable.ids import Ulids
-    from durable.records import Admission, Admitted, Cancellation, Request, RunRecord
+    from durable.records import Admission, Admitted, Request, RunRecord
     from durable.runs import Run
     from durable.store import Store
 
@@ -108,6 +109,7 @@ class Service:
             max_warm=options.max_warm,
             strict=options.strict,
             ended=self._run_ended,
+            cancelled=self._run_cancelled,
             pulse=self.pulse,
         )
         self.intake = Intake(
@@ -364,7 +366,23 @@ class Service:
             return ()
         states, _ = await self.store.cancel(self.clock.now_ms(), runs, "cancelled")
         self.worker.wake()
+        for run, state in zip(runs, states, strict=True):
+            if state is Cancellation.DONE:
+                self._run_cancelled(run)
         return states
+
+    def _run_cancelled(self, run_id: str) -> None:
+        """A run was cancelled: that is its end, though a callback of it may still be in flight."""
+        if run_id in self._watchers or self.worker.has(run_id):
+            self.worker.keep(self._tell_cancelled(run_id))
+
+    async def _tell_cancelled(self, run_id: str) -> None:
+        try:
+            history = await self.store.history(run_id)
+        except StoreError:
+            return  # whoever waits looks again by himself
+        if history is not None and history.run.status is RunStatus.CANCELLED:
+            self._tell(history.run)
 
     def _admitted(
         self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request
@@ -375,10 +393,14 @@ class Service:
     def _run_ended(self, record: RunRecord) -> None:
         self.chores.has_grown()
         self._started.pop(record.id, None)
+        self._tell(record)
+        self.pulse()
+
+    def _tell(self, record: RunRecord) -> None:
+        """Tell whoever waits for a run how it has ended."""
         self._recent[record.id] = record
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
         for watcher in self._watchers.pop(record.id, ()):
             if not watcher.done():
                 watcher.set_result(record)
-        self.pulse()

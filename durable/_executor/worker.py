@@ -87,6 +87,7 @@ class Worker:
         max_warm: int,
         strict: bool,
         ended: Callable[[RunRecord], None],
+        cancelled: Callable[[str], None],
         pulse: Callable[[], None],
     ) -> None:
         self.engine = engine
@@ -107,6 +108,7 @@ class Worker:
         self._threads = threads
         self._capacity = capacity
         self._ended = ended
+        self._cancelled = cancelled
         self._pulse = pulse
         self._warned: set[str] = set()
         self._backlog = False
@@ -245,6 +247,7 @@ class Worker:
         if session is not None and session.gen == one.gen:
             if one.cancelled:
                 session.cancel()
+                self._cancelled(one.run)
             session.hear(one.fired)
 
     def _claimed(self, claim: Claim) -> None:

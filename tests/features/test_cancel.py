@@ -293,3 +293,54 @@ async def test_a_callback_in_another_engine_is_interrupted(store):
         while callback.ended is None:  # noqa: ASYNC110 - the news travels
             await asyncio.sleep(0.001)
     assert callback.ended == "cancelled"
+
+
+# ---------------------------------------------------------------- who waits for the result
+
+
+@pytest.mark.parametrize("asked", ["before", "after"])
+@pytest.mark.parametrize("by", ["run.cancel", "cancel_runs", "cancel_on"])
+async def test_a_result_is_told_of_a_cancellation_while_a_callback_is_in_flight(store, until, by, asked):
+    callback = Callback()
+
+    @durable.function("f", cancel_on=durable.CancelOn("stop"))
+    async def f(ctx):
+        await ctx.step.run("call", callback)
+
+    async with (
+        durable.Engine(store, functions=[f]) as engine,
+        asyncio.timeout(4),
+    ):  # it looks by itself after 5
+        run = await engine.start(f)
+        await callback.started.wait()
+        waiting = asyncio.create_task(run.result())
+        await asyncio.sleep(0)
+        if asked == "after":
+            waiting.cancel()
+        if by == "run.cancel":
+            await (await engine.get_run(run.id)).cancel()
+        elif by == "cancel_runs":
+            assert await engine.cancel_runs(f) == 1
+        else:
+            await engine.send(durable.Event("stop"))
+        with pytest.raises(durable.RunCancelled):
+            await (run.result() if asked == "after" else waiting)
+        assert callback.ended is None
+        callback.release.set()
+        await until(lambda: callback.ended == "finished")
+
+
+async def test_a_handle_that_is_told_of_a_cancellation_knows_when_it_was(store, until):
+    @durable.function("f", cancel_on=durable.CancelOn("stop"))
+    async def f(ctx):
+        await ctx.step.sleep("nap", "1d")
+
+    async with durable.Engine(store, functions=[f]) as engine, asyncio.timeout(4):
+        run = await engine.start(f)
+        waiting = asyncio.create_task(run.result())
+        other = await engine.get_run(run.id)
+        await until(lambda: has_status(other, "waiting"))
+        await engine.send(durable.Event("stop"))
+        with pytest.raises(durable.RunCancelled):
+            await waiting
+        assert run.ended_at is not None
