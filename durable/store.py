@@ -102,8 +102,10 @@ class Store(Protocol):
         """Let go of connections and locks. Engines that did not `leave` are then found among the dead."""
         ...
 
-    async def join(self, now_ms: int, engine: str) -> bool:
+    async def join(self, now_ms: int, engine: str, lease_ms: int = 0) -> bool:
         """`engine`, an id that was never used before, is alive from now on: until it leaves, or is buried.
+
+        It sends a heartbeat several times in each `lease_ms`, by which others judge it; 0: it does not say.
 
         Returns:
             Whether others are there that joined and did not leave. Each of them hears its bell
@@ -123,8 +125,9 @@ class Store(Protocol):
         """Engines that have joined, not left, and are known to be dead.
 
         Liveness is never judged by `now_ms`: an operating system's lock that is free proves
-        death at once; one that is held proves nothing, and then a heartbeat that did not change for
-        `lease_ms` of the *observer's* monotonic clock decides.
+        death at once; one that is held proves nothing, and then a heartbeat decides that did not change for
+        the lease with which its engine joined (`lease_ms` is for those that did not say) of the *observer's*
+        monotonic clock.
         """
         ...
 

@@ -125,7 +125,7 @@ class Service:
         await self.store.open()
         try:
             await self.chores.bury_the_dead()
-            peers = await self.store.join(self.clock.now_ms(), self.id)
+            peers = await self.store.join(self.clock.now_ms(), self.id, self.options.lease)
             await self._register()
         except BaseException:
             await self.store.close()
@@ -200,7 +200,7 @@ class Service:
         self.worker.lose_all()
         self.id = self.worker.engine_id = self.intake.new_id()
         self.worker.committer.engine_id = self.id
-        await self.store.join(self.clock.now_ms(), self.id)
+        await self.store.join(self.clock.now_ms(), self.id, self.options.lease)
         await self._register()
         self.worker.wake()
 

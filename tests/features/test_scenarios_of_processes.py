@@ -224,6 +224,22 @@ def test_14_sigterm_in_a_step_hands_the_attempt_back_within_the_grace_time(tmp_p
             assert child.wait(10) == 0
 
 
+# ---------------------------------------------------------------- 17: a live engine that is taken for dead
+
+
+async def test_17_an_engine_joins_with_its_lease(store, monkeypatch):
+    joined, join = [], store.join
+
+    async def watched(now_ms, engine, lease_ms=0):
+        joined.append(lease_ms)
+        return await join(now_ms, engine, lease_ms)
+
+    monkeypatch.setattr(store, "join", watched)
+    async with durable.Engine(store, lease="6s") as engine:
+        await engine._service.rejoin()
+    assert joined == [6_000, 6_000], "those with a shorter one judge it by its own"
+
+
 # ---------------------------------------------------------------- 18: a delay longer than any lease
 
 

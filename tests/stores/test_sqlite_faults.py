@@ -216,7 +216,7 @@ async def test_a_migration_goes_forward(tmp_path, monkeypatch):
     names = await store._database.read(
         lambda sql: sql.execute("SELECT version, name FROM migrations").fetchall()
     )
-    assert names == [(1, "the first tables"), (2, "more")]
+    assert names == [(1, "the first tables"), (2, "leases of engines"), (3, "more")]
     await store.close()
 
 

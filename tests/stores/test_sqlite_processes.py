@@ -102,6 +102,22 @@ async def test_a_stopped_process_is_dead_when_its_heart_stands_still(path, monke
     await other.close()
 
 
+async def test_an_engine_is_judged_by_its_own_lease(path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(liveness.time, "monotonic", lambda: now[0])
+    one, other = await open_with(path), await open_with(path)
+    await one.join(1, "slow", 6_000)
+    await one.join(1, "quick", 1_000)
+    assert await other.dead(2_000) == ()
+    for _ in range(3):
+        now[0] += 1.9
+        assert await other.dead(2_000) == ("quick",)
+    now[0] += 1.9
+    assert await other.dead(2_000) == ("quick", "slow")
+    await one.close()
+    await other.close()
+
+
 async def test_a_store_that_was_closed_leaves_its_engines_to_the_others(path):
     one, other = await open_with(path, "a", "b"), await open_with(path)
     await one.leave(2, "a")

@@ -53,6 +53,15 @@ async def a_process_that_died_is_found_dead(harness: Harness) -> None:
         assert await stage.store.dead(LEASE_MS) == ()
 
 
+async def an_engine_is_judged_by_its_own_lease(harness: Harness) -> None:
+    async with staged(harness) as stage:
+        assert await stage.store.join(stage.now, "two", LEASE_MS)
+        for _ in range(3):
+            assert "two" not in await stage.store.dead(0), "the impatience of others kills nobody"
+        await harness.kill(stage.store, "two")
+        assert "two" in await stage.store.dead(LEASE_MS)
+
+
 async def the_runs_of_the_dead_start_again(harness: Harness) -> None:
     async with staged(harness, "two") as stage:
         await stage.rules(own=Rule(1))
@@ -188,6 +197,7 @@ async def waiting_for_work_may_be_given_up(harness: Harness) -> None:
 CASES = (
     an_engine_lives_until_it_leaves,
     a_process_that_died_is_found_dead,
+    an_engine_is_judged_by_its_own_lease,
     the_runs_of_the_dead_start_again,
     the_buried_may_not_write,
     many_are_buried_bit_by_bit,

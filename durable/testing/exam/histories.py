@@ -104,7 +104,7 @@ class Author:
         self.joined += 1
         engine = f"n{self.joined}"
         self.pools[engine] = frozenset(self.draws.some(FUNCTIONS, 4)) | {FUNCTIONS[self.joined % 3]}
-        return Call("join", (self.draws.now, engine))
+        return Call("join", (self.draws.now, engine, self.draws.one((0, 1, 3_600_000))))
 
     def _registrations(self) -> tuple[object, ...]:
         return tuple(self.draws.registration(function) for function in FUNCTIONS)

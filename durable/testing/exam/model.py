@@ -121,7 +121,7 @@ class Model:
 
     # ------------------------------------------------------------ life
 
-    def join(self, now: int, engine: str) -> bool:
+    def join(self, now: int, engine: str, lease: int = 0) -> bool:  # noqa: ARG002 - here death is known
         """An engine lives."""
         self._begin(now)
         others = any(state.lives for state in self.world.engines.values())

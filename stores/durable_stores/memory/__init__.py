@@ -102,7 +102,7 @@ class MemoryStore:
         if found is not None:
             found.severed = True
 
-    async def join(self, now_ms: int, engine: str) -> bool:  # noqa: ARG002 - nothing here needs the time
+    async def join(self, now_ms: int, engine: str, lease_ms: int = 0) -> bool:  # noqa: ARG002 - no time here
         """See `Store.join`."""
         return self._ledger.engines.join(engine)
 

@@ -93,14 +93,14 @@ class SQLiteStore:
             await self._database.run(self._bells.close)
             await self._database.close()
 
-    async def join(self, now_ms: int, engine: str) -> bool:
+    async def join(self, now_ms: int, engine: str, lease_ms: int = 0) -> bool:
         """Take the engine's lock, and then say that it is alive."""
 
         def body(work: Work) -> tuple[str, ...]:
             self._locks.take(engine)
             try:
                 others = engines.others(work)
-                engines.join(work, engine)
+                engines.join(work, engine, lease_ms)
                 self._bells.hang(engine)
             except BaseException:
                 self._locks.remove(engine)

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["beat", "bury", "heartbeats", "join", "leave", "others", "unburied"]
 
 
-def join(work: Work, engine: str) -> None:
+def join(work: Work, engine: str, lease: int) -> None:
     """The engine is alive from now on."""
     known = work.sql.execute("SELECT 1 FROM engines WHERE id = ?", (engine,)).fetchone()
     if known is not None:
         raise StoreError(f"Engine {engine} has been here before: an engine's id is used once.")
-    work.sql.execute("INSERT INTO engines (id, state, joined) VALUES (?, 'alive', ?)", (engine, work.now))
+    work.sql.execute(
+        "INSERT INTO engines (id, state, joined, lease) VALUES (?, 'alive', ?, ?)", (engine, work.now, lease)
+    )
 
 
 def others(work: Work) -> tuple[str, ...]:
@@ -88,9 +90,11 @@ def beat(sql: sqlite3.Connection, engine: str) -> bool:
     )
 
 
-def heartbeats(sql: sqlite3.Connection) -> list[tuple[str, int]]:
-    """The engines that have neither left nor been buried, each with its heartbeat."""
-    return sql.execute("SELECT id, heartbeat FROM engines WHERE state = 'alive' ORDER BY id").fetchall()
+def heartbeats(sql: sqlite3.Connection) -> list[tuple[str, int, int]]:
+    """The engines that have neither left nor been buried, each with its heartbeat and its lease."""
+    return sql.execute(
+        "SELECT id, heartbeat, lease FROM engines WHERE state = 'alive' ORDER BY id"
+    ).fetchall()
 
 
 def unburied(sql: sqlite3.Connection) -> list[str]:

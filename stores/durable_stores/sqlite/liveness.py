@@ -74,12 +74,12 @@ class Locks:
         with contextlib.suppress(OSError):
             os.unlink(self._path(engine))  # noqa: PTH108
 
-    def dead(self, heartbeats: Iterable[tuple[str, int]], lease_ms: int) -> tuple[str, ...]:
-        """Those of `heartbeats` (engine, value) that are known to be dead."""
+    def dead(self, heartbeats: Iterable[tuple[str, int, int]], lease_ms: int) -> tuple[str, ...]:
+        """Those of `heartbeats` (engine, value, its lease) that are known to be dead."""
         return tuple(
             engine
-            for engine, beat in heartbeats
-            if self._is_free(engine) or self._is_still(engine, beat, lease_ms)
+            for engine, beat, lease in heartbeats
+            if self._is_free(engine) or self._is_still(engine, beat, lease or lease_ms)
         )
 
     def _path(self, engine: str) -> str:

@@ -263,7 +263,11 @@ CREATE TABLE buffered (
 CREATE INDEX buffered_event ON buffered (event);
 """
 
-_MIGRATIONS: tuple[tuple[str, str], ...] = (("the first tables", _TABLES),)
+_LEASES = """
+ALTER TABLE engines ADD COLUMN lease INTEGER NOT NULL DEFAULT 0;  -- how long it may be silent; 0: unknown
+"""
+
+_MIGRATIONS: tuple[tuple[str, str], ...] = (("the first tables", _TABLES), ("leases of engines", _LEASES))
 """Each makes the next version out of the one before; a migration that was released is never edited."""
 
 VERSION = len(_MIGRATIONS)

@@ -21,7 +21,7 @@ function doors.join()
       told[id] = true
     end
   end
-  engines[A.engine] = {number = 0, told = 0}
+  engines[A.engine] = {number = 0, told = 0, lease = A.lease}
   return {others, finish(A.engine)}
 end
 

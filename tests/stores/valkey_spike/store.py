@@ -103,8 +103,8 @@ class SpikeStore:
         if self.opened == 0:
             await self.client.aclose()
 
-    async def join(self, now_ms: int, engine: str) -> bool:
-        return bool((await self._around("join", now=now_ms, engine=engine))[0])
+    async def join(self, now_ms: int, engine: str, lease_ms: int = 0) -> bool:
+        return bool((await self._around("join", now=now_ms, engine=engine, lease=lease_ms))[0])
 
     async def leave(self, now_ms: int, engine: str) -> None:
         await self._around("leave", now=now_ms, engine=engine)
