@@ -127,7 +127,8 @@ class Store(Protocol):
         Liveness is never judged by `now_ms`: an operating system's lock that is free proves
         death at once; one that is held proves nothing, and then a heartbeat decides that did not change for
         the lease with which its engine joined (`lease_ms` is for those that did not say) of the *observer's*
-        monotonic clock.
+        monotonic clock. Of the time between two calls at most half a lease counts: an observer that was
+        held up itself does not know whether others could have sent any.
         """
         ...
 

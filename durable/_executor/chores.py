@@ -270,8 +270,8 @@ class Chores:
             while more:
                 more, _ = await service.store.bury(service.clock.now_ms(), dead)
 
-    async def say_alive(self) -> None:
-        """Send a heartbeat; an engine that learns that it was buried joins anew."""
+    async def say_alive(self) -> bool:
+        """Send a heartbeat; an engine that learns that it was buried joins anew. Whether it could."""
         service = self._service
         try:
             async with self._alive:  # whoever comes second says it under the new name
@@ -279,12 +279,15 @@ class Chores:
                     await service.rejoin()
         except StoreError as error:
             _log.warning("no heartbeat could be sent: %s", error)
+            return False
+        return True
 
     async def _keep_alive(self) -> None:
         service = self._service
         while True:
             await asyncio.sleep(service.options.lease / 3000)
-            await self.say_alive()
+            if not await self.say_alive():
+                continue  # where nobody can write, silence says nothing
             try:
                 await self.bury_the_dead()
             except StoreError as error:

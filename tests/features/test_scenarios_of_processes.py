@@ -240,6 +240,30 @@ async def test_17_an_engine_joins_with_its_lease(store, monkeypatch):
     assert joined == [6_000, 6_000], "those with a shorter one judge it by its own"
 
 
+async def test_17_an_engine_that_cannot_write_buries_nobody(store, monkeypatch, until):
+    asked, failed, dead = [], [], store.dead
+
+    async def refuse(engine):
+        failed.append(engine)
+        raise durable.StoreError("locked")
+
+    async def watched(lease_ms):
+        asked.append(lease_ms)
+        return await dead(lease_ms)
+
+    monkeypatch.setattr(store, "dead", watched)
+    options = {"lease": "3ms"}
+    async with durable.Engine(store, **options), durable.Engine(store, **options):
+        await until(lambda: len(asked) > 2)
+        monkeypatch.setattr(store, "extend", refuse)
+        await until(lambda: len(failed) > 2)
+        asked.clear()
+        failed.clear()
+        await until(lambda: len(failed) > 4)
+        assert not asked
+        monkeypatch.undo()
+
+
 # ---------------------------------------------------------------- 18: a delay longer than any lease
 
 

@@ -94,10 +94,32 @@ async def test_a_stopped_process_is_dead_when_its_heart_stands_still(path, monke
     assert await other.dead(1_000) == ()
     now[0] += 0.9
     assert await other.dead(1_000) == (), "it has moved since"
+    now[0] += 0.4
+    assert await other.dead(1_000) == ()
     now[0] += 0.2
     assert await other.dead(1_000) == ("a",)
     await one.extend("a")
     assert await other.dead(1_000) == ()
+    await one.close()
+    await other.close()
+
+
+async def test_an_observer_that_was_held_up_itself_waits_for_the_others(path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(liveness.time, "monotonic", lambda: now[0])
+    one, other = await open_with(path, "a"), await open_with(path)
+    assert await other.dead(1_000) == ()
+    now[0] += 0.33
+    assert await other.dead(1_000) == ()
+    now[0] += 100  # both were stopped, or a third held the lock
+    assert await other.dead(1_000) == ()
+    await one.extend("a")
+    now[0] += 0.33
+    assert await other.dead(1_000) == ()
+    now[0] += 100
+    assert await other.dead(1_000) == ()
+    now[0] += 100
+    assert await other.dead(1_000) == ("a",)
     await one.close()
     await other.close()
 
@@ -109,10 +131,12 @@ async def test_an_engine_is_judged_by_its_own_lease(path, monkeypatch):
     await one.join(1, "slow", 6_000)
     await one.join(1, "quick", 1_000)
     assert await other.dead(2_000) == ()
-    for _ in range(3):
-        now[0] += 1.9
+    now[0] += 0.5
+    assert await other.dead(2_000) == ()
+    for _ in range(2):
+        now[0] += 2.7
         assert await other.dead(2_000) == ("quick",)
-    now[0] += 1.9
+    now[0] += 0.1
     assert await other.dead(2_000) == ("quick", "slow")
     await one.close()
     await other.close()
