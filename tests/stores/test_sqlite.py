@@ -164,6 +164,35 @@ async def test_opening_counts(tmp_path):
         await store.runs(RunQuery())
 
 
+async def test_it_is_opened_and_closed_by_several_at_once(tmp_path):
+    store = SQLiteStore(tmp_path / "x.db", "normal")
+    await asyncio.gather(*(store.open() for _ in range(3)))
+    await asyncio.gather(store.close(), store.close())
+    assert await store.runs(RunQuery()) == ()
+    await asyncio.gather(store.close(), store.open())
+    assert await store.runs(RunQuery()) == ()
+    closing = asyncio.ensure_future(store.close())
+    await asyncio.sleep(0)
+    await store.open()  # while its file is being let go of
+    await closing
+    await store.join(1, "a")
+    await store.leave(2, "a")
+    await store.close()
+    with pytest.raises(StoreError, match="is not open"):
+        await store.runs(RunQuery())
+
+
+def test_it_is_used_in_one_event_loop_after_another(tmp_path):
+    store = SQLiteStore(tmp_path / "x.db", "normal")
+
+    async def life():
+        await asyncio.gather(*(store.open() for _ in range(3)))
+        await asyncio.gather(*(store.close() for _ in range(3)))
+
+    for _ in range(2):
+        asyncio.run(life())
+
+
 async def test_no_file_is_left_beside_it(tmp_path):
     async with opened(tmp_path / "x.db", "a", "b/c") as store:
         assert len(list(tmp_path.glob("x.db-engine-*"))) == 2

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -74,24 +75,34 @@ class SQLiteStore:
         self._locks = Locks(self.path)
         self._bells = Bells(self.path, self._database.version)
         self._opened = 0
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # ------------------------------------------------------------ life
 
     async def open(self) -> None:
         """Open the file, or make it."""
-        if self._opened == 0:
-            await self._database.open()
-        self._opened += 1
+        async with self._alone():
+            if self._opened == 0:
+                await self._database.open()
+            self._opened += 1
 
     async def close(self) -> None:
         """Let go of the file and of the locks."""
-        if self._opened == 0:
-            return
-        self._opened -= 1
-        if self._opened == 0:
-            await self._database.run(self._locks.drop_all)
-            await self._database.run(self._bells.close)
-            await self._database.close()
+        async with self._alone():
+            if self._opened == 0:
+                return
+            self._opened -= 1
+            if self._opened == 0:
+                await self._database.run(self._locks.drop_all)
+                await self._database.run(self._bells.close)
+                await self._database.close()
+
+    def _alone(self) -> asyncio.Lock:
+        """One opens or closes at a time. A store may be used in one event loop after another, a lock may not."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     async def join(self, now_ms: int, engine: str, lease_ms: int = 0) -> bool:
         """Take the engine's lock, and then say that it is alive."""
