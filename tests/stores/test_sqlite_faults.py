@@ -181,6 +181,29 @@ async def test_a_lock_that_is_let_go_is_waited_for(tmp_path, monkeypatch):
     await store.close()
 
 
+async def test_a_lock_is_not_waited_for_when_nobody_awaits_the_answer(tmp_path, monkeypatch):
+    store, late = await open_store(tmp_path / "x.db"), SQLiteStore(tmp_path / "x.db", "normal")
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    naps, slept = threading.Semaphore(0), connection.time.sleep
+    monkeypatch.setattr(connection, "_LOCK_PATIENCE", 5.0)
+    monkeypatch.setattr(connection.time, "sleep", lambda seconds: (naps.release(), slept(seconds)))
+    began = asyncio.get_running_loop().time()
+    for call in (store.admit(5, [admission("r")]), late.open()):
+        waiting = asyncio.ensure_future(call)
+        await asyncio.to_thread(naps.acquire)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    await store.close()
+    assert asyncio.get_running_loop().time() - began < 2
+    other.execute("ROLLBACK")
+    other.close()
+    await store.open()
+    assert await store.runs(RunQuery()) == ()
+    await store.close()
+
+
 async def test_the_first_use_of_a_file_by_two_at_once(tmp_path):
     stores = [SQLiteStore(tmp_path / "x.db", "normal") for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))

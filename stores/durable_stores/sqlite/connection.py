@@ -75,20 +75,23 @@ class Database:
     ) -> T:
         """Run `body` as one transaction that holds the write lock.
 
-        It says whom to `ring` when it is durable. A cancelled await leaves both whole.
+        It says whom to `ring` when it is durable. A cancelled await leaves both whole; one that still waits
+        for the lock, undone.
         """
+        thread = self._open_thread()
 
         def whole() -> T:
-            answer, engines = self._transaction("BEGIN IMMEDIATE", body)
+            answer, engines = self._transaction("BEGIN IMMEDIATE", body, thread.is_awaited)
             if engines:
                 ring(engines)
             return answer
 
-        return await self._open_thread().submit(whole)
+        return await thread.submit(whole)
 
     async def read(self, body: Callable[[sqlite3.Connection], T]) -> T:
         """Run `body` on one snapshot."""
-        return await self._open_thread().submit(lambda: self._transaction("BEGIN", body))
+        thread = self._open_thread()
+        return await thread.submit(lambda: self._transaction("BEGIN", body, thread.is_awaited))
 
     async def run(self, body: Callable[[], T]) -> T:
         """Run `body`, which touches files, where it does not hold up the event loop."""
@@ -114,12 +117,14 @@ class Database:
 
     # ------------------------------------------------------------ on the thread
 
-    def _transaction(self, begin: str, body: Callable[[sqlite3.Connection], T]) -> T:
+    def _transaction(
+        self, begin: str, body: Callable[[sqlite3.Connection], T], is_awaited: Callable[[], bool]
+    ) -> T:
         sql = self._sql
         if sql is None:
             raise StoreError(f"The SQLite store at {self.path} is closed.")
         try:
-            _patiently(sql, begin)
+            _patiently(sql, begin, is_awaited)
             try:
                 result = body(sql)
                 sql.execute("COMMIT")
@@ -134,14 +139,14 @@ class Database:
             raise UnstorableError(text) from error
         return result
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, is_awaited: Callable[[], bool]) -> sqlite3.Connection:
         _refuse_impossible(self.path)
         try:
             sql = sqlite3.connect(self.path, isolation_level=None, timeout=0.0, cached_statements=512)
         except sqlite3.Error as error:
             raise self._translated(error) from error
         try:
-            self._set_up(sql)
+            self._set_up(sql, is_awaited)
         except sqlite3.Error as error:
             sql.close()
             raise self._translated(error) from error
@@ -151,8 +156,8 @@ class Database:
         self._sql = sql
         return sql
 
-    def _set_up(self, sql: sqlite3.Connection) -> None:
-        (mode,) = _patiently(sql, "PRAGMA journal_mode = WAL").fetchone()
+    def _set_up(self, sql: sqlite3.Connection, is_awaited: Callable[[], bool]) -> None:
+        (mode,) = _patiently(sql, "PRAGMA journal_mode = WAL", is_awaited).fetchone()
         if mode != "wal":
             raise StoreError(
                 f"{self.path} cannot use SQLite's write-ahead log (journal_mode is {mode!r}), which needs memory "
@@ -162,7 +167,7 @@ class Database:
         sql.execute(f"PRAGMA synchronous = {self._synchronous}")
         sql.execute("PRAGMA cache_size = -16000")
         sql.execute("PRAGMA temp_store = MEMORY")
-        _patiently(sql, "BEGIN IMMEDIATE")
+        _patiently(sql, "BEGIN IMMEDIATE", is_awaited)
         try:
             schema.prepare(sql, self.path)
             sql.execute("COMMIT")
@@ -171,15 +176,15 @@ class Database:
                 sql.execute("ROLLBACK")
             raise
         if self._synchronous == "full":
-            self._grow_log(sql)
+            self._grow_log(sql, is_awaited)
 
-    def _grow_log(self, sql: sqlite3.Connection) -> None:
+    def _grow_log(self, sql: sqlite3.Connection, is_awaited: Callable[[], bool]) -> None:
         # With synchronous=FULL a commit that appends to the log costs 1.7 times one that reuses it, and a
         # fresh log is appended to until it has 1,000 pages: do that once, here (40 ms).
         with contextlib.suppress(OSError):
             if Path(f"{self.path}-wal").stat().st_size >= _WAL_BYTES:
                 return
-        _patiently(sql, "BEGIN IMMEDIATE")
+        _patiently(sql, "BEGIN IMMEDIATE", is_awaited)
         sql.execute("CREATE TABLE growing (filler BLOB)")
         sql.execute("INSERT INTO growing VALUES (zeroblob(?))", (_WAL_BYTES,))
         sql.execute("DROP TABLE growing")
@@ -195,7 +200,7 @@ class Database:
         return kind(f"SQLite store at {self.path}: {remedy} ({error}).")
 
 
-def _patiently(sql: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
+def _patiently(sql: sqlite3.Connection, statement: str, is_awaited: Callable[[], bool]) -> sqlite3.Cursor:
     # SQLite's own busy handler sleeps ever longer and starves whoever came late: of four processes one got
     # nearly all commits. Short sleeps of uneven length share them out evenly.
     give_up = time.monotonic() + _LOCK_PATIENCE
@@ -204,7 +209,7 @@ def _patiently(sql: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
             return sql.execute(statement)
         except sqlite3.OperationalError as error:
             busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > give_up:
+            if not busy or time.monotonic() > give_up or not is_awaited():
                 raise
         time.sleep(random.uniform(0.0005, 0.001))  # noqa: S311
 

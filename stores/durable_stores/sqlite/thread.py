@@ -30,10 +30,16 @@ _started: weakref.WeakSet[DatabaseThread] = weakref.WeakSet()
 
 
 class DatabaseThread:
-    """A connection that `connect` makes, and the thread to which it belongs."""
+    """A connection that `connect` makes, and the thread to which it belongs.
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connection = aiosqlite.Connection(connect, 64)
+    Args:
+        connect: Makes the connection, on the thread; it may ask whether anybody still waits for that.
+    """
+
+    def __init__(self, connect: Callable[[Callable[[], bool]], sqlite3.Connection]) -> None:
+        self._connection = aiosqlite.Connection(partial(connect, self.is_awaited), 64)
+        self._given_up = False
+        self._running: asyncio.Future[Any] | None = None
         self._private: Any = self._connection
         self._pid = os.getpid()
         # aiosqlite's thread is no daemon: one that was forgotten would keep the interpreter from ending.
@@ -44,6 +50,7 @@ class DatabaseThread:
         try:
             await self._connection
         except BaseException:
+            self._given_up = True
             await asyncio.to_thread(self._private._thread.join)
             raise
         _started.add(self)
@@ -59,15 +66,23 @@ class DatabaseThread:
         future: asyncio.Future[T] = loop.create_future()
 
         def run() -> None:
+            self._running = future
             try:
                 settle = partial(_succeed, future, body())
             except BaseException as error:  # it is raised where the future is awaited
                 settle = partial(_fail, future, error)
+            finally:
+                self._running = None
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle)
 
         self._private._tx.put_nowait((None, run))
         return future
+
+    def is_awaited(self) -> bool:
+        """Whether somebody still waits for what the thread does now: it asks while it waits itself."""
+        running = self._running
+        return not self._given_up and (running is None or not running.cancelled())
 
     async def close(self) -> None:
         """Close the connection when all that was submitted is done, and end the thread."""
