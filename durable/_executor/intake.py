@@ -24,7 +24,7 @@ from durable.events import check_sendable
 from durable.records import Admission, Duplicate, New, NewEvent, Outdated, Parent, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from durable._core.catalog import Blueprint
@@ -222,9 +222,11 @@ class Intake:
             try:
                 await self._deliver(parcels)
             except Exception as error:
-                for parcel in parcels:
-                    if not parcel.answer.done():
-                        parcel.answer.set_exception(error)
+                _fail(parcels, error)
+            except asyncio.CancelledError:
+                unknown = "the engine was left before the store had answered: this may be stored, or not"
+                _fail(parcels, StoreError(unknown))
+                raise
             self.busy = False
 
     def _gather(self) -> list[_Parcel]:
@@ -257,10 +259,14 @@ class Intake:
 
     def close(self) -> None:
         """Refuse what is still waiting."""
-        while self._parcels:
-            parcel = self._parcels.popleft()
-            if not parcel.answer.done():
-                parcel.answer.set_exception(StoreError("the engine was closed before this was stored"))
+        _fail(self._parcels, StoreError("the engine was closed before this was stored"))
+        self._parcels.clear()
+
+
+def _fail(parcels: Iterable[_Parcel], error: Exception) -> None:
+    for parcel in parcels:
+        if not parcel.answer.done():
+            parcel.answer.set_exception(error)
 
 
 def _document(event: NewEvent) -> dict[str, Any]:

@@ -48,7 +48,10 @@ _SELDOM_SECONDS = 5.0
 """How often a run that somebody else may execute is looked at, by those who wait for its end."""
 
 _HURRIED_MS = 2000
-"""How long interrupted callbacks have to end, on leaving."""
+"""How long interrupted callbacks have to end, on leaving; and what is left to be written."""
+
+_AT_ONCE_MS = 200
+"""How long that has for somebody who is in a hurry."""
 
 _TASKS_SECONDS = 5.0
 """How long the engine's own tasks have to end, once they are cancelled."""
@@ -229,17 +232,22 @@ class Service:
                 await self._emptied(_HURRIED_MS)
             await self.worker.close()
             self.open = False
-            while not (self.failed.done() or (self.worker.committer.at_rest and self.intake.at_rest)):
-                await asyncio.wait([self.next_pulse()], timeout=0.01)
+            if not await self._written():
+                _log.error(
+                    "the engine is left though the store did not take all that was to be written: runs go on "
+                    "from what they stored before, and events whose `send` has not returned are lost"
+                )
         finally:
             self.open = False
             await self._cancel_tasks()
             self.intake.close()
             self._forget_watchers()
             try:
-                await self.store.leave(self.clock.now_ms(), self.id)
-            except StoreError as error:
-                _log.warning("the engine could not sign off (%s); it will be found dead", error)
+                async with asyncio.timeout(_HURRIED_MS / 1000):
+                    await self.store.leave(self.clock.now_ms(), self.id)
+            except (StoreError, TimeoutError) as error:
+                why = str(error) or f"the store gave no answer in {_HURRIED_MS} ms"
+                _log.warning("the engine could not sign off (%s); it will be found dead", why)
             finally:
                 await self.store.close()
 
@@ -257,6 +265,15 @@ class Service:
             if left <= 0 or self.failed.done() or (self.hurried and timeout_ms > _HURRIED_MS):
                 return False
             await asyncio.wait([self.next_pulse()], timeout=min(left, 0.5))
+        return True
+
+    async def _written(self) -> bool:
+        """Whether nothing waits to be written any more, within bounded real time."""
+        began = self.loop.time()
+        while not (self.failed.done() or (self.worker.committer.at_rest and self.intake.at_rest)):
+            if self.loop.time() - began >= (_AT_ONCE_MS if self.hurried else _HURRIED_MS) / 1000:
+                return False
+            await asyncio.wait([self.next_pulse()], timeout=0.01)
         return True
 
     async def _cancel_tasks(self) -> None:

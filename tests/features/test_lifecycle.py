@@ -13,6 +13,7 @@ import warnings
 import pytest
 
 import durable
+from durable._executor import service
 from durable.testing import TestEngine
 
 
@@ -331,6 +332,53 @@ async def test_nobody_else_may_use_an_engine_while_it_is_left(store, until):
         await leaving
         with pytest.raises(durable.DurableError, match="is not open: use"):
             await engine.send(durable.Event("e"))
+
+
+async def test_leaving_ends_though_the_store_refuses_to_write(store, monkeypatch, caplog):
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def work():
+        started.set()
+        await go.wait()
+
+    @durable.function("f")
+    async def f(ctx):
+        await ctx.step.run("work", work)
+        return "done"
+
+    async def refuse(*_):
+        raise durable.StoreError("the disk is full")
+
+    monkeypatch.setattr(service, "_HURRIED_MS", 100)
+    with monkeypatch.context() as patch:
+        async with durable.Engine(store, functions=[f], shutdown_timeout="100ms") as engine:
+            run = await engine.start(f)
+            await started.wait()
+            for door in ("commit", "leave"):
+                patch.setattr(store, door, refuse)
+            go.set()
+    assert "did not take all that was to be written" in caplog.text
+    assert "could not sign off (the disk is full)" in caplog.text
+    async with durable.Engine(store, functions=[f]) as engine:
+        assert await (await engine.get_run(run.id)).result("10s") == "done"
+
+
+async def test_in_a_hurry_leaving_does_not_wait_for_a_store_that_does_not_answer(store, monkeypatch, until):
+    async def silent(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(service, "_HURRIED_MS", 60_000)
+    engine = await durable.Engine(store).__aenter__()
+    inside = engine._service
+    monkeypatch.setattr(store, "admit", silent)
+    sending = asyncio.ensure_future(engine.send(durable.Event("e")))
+    await until(lambda: inside.intake.busy)
+    leaving = asyncio.ensure_future(engine.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    inside.hurry()
+    await asyncio.wait_for(leaving, 10)
+    with pytest.raises(durable.StoreError, match="may be stored, or not"):
+        await sending
 
 
 async def test_after_the_shutdown_time_a_callback_is_interrupted_and_its_attempt_given_back(store):
