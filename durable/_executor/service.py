@@ -239,17 +239,26 @@ class Service:
                 )
         finally:
             self.open = False
-            await self._cancel_tasks()
-            self.intake.close()
-            self._forget_watchers()
             try:
-                async with asyncio.timeout(_HURRIED_MS / 1000):
-                    await self.store.leave(self.clock.now_ms(), self.id)
-            except (StoreError, TimeoutError) as error:
-                why = str(error) or f"the store gave no answer in {_HURRIED_MS} ms"
-                _log.warning("the engine could not sign off (%s); it will be found dead", why)
+                await self._whole(self._end())
             finally:
-                await self.store.close()
+                self._release_factory()
+
+    async def _end(self) -> None:
+        """Stop what still goes on, sign off, and close; others go on with the runs once this has returned."""
+        await self._cancel_tasks()
+        self.worker.lose_all()  # those that are left if leaving was cut short
+        await self.worker.close()
+        self.intake.close()
+        self._forget_watchers()
+        try:
+            async with asyncio.timeout(_HURRIED_MS / 1000):
+                await self.store.leave(self.clock.now_ms(), self.id)
+        except (StoreError, TimeoutError) as error:
+            why = str(error) or f"the store gave no answer in {_HURRIED_MS} ms"
+            _log.warning("the engine could not sign off (%s); it will be found dead", why)
+        finally:
+            await self.store.close()
 
     def hurry(self) -> None:
         """Wait for nothing any more."""
@@ -286,6 +295,21 @@ class Service:
         for task in late:
             _log.critical("%r of the engine has not ended though it was cancelled; it is left", task)
         self.tasks.clear()
+
+    async def _whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await this to its end, whatever becomes of the caller: a cancellation comes through after it."""
+        task: asyncio.Task[None] = asyncio.Task(work, loop=self.loop)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        task.result()
+        if cancelled is not None:
+            raise cancelled
+
+    def _release_factory(self) -> None:
         if not self.factory.release(self.loop):
             warnings.warn(
                 "somebody replaced the event loop's task factory while an engine was open: tasks made since "

@@ -65,6 +65,7 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger("durable.worker")
 _RETRY_SECONDS = 0.2
+_CLOSE_SECONDS = 2.0
 
 
 class Worker:
@@ -446,4 +447,6 @@ class Worker:
         for session in self.warm.all():
             self._evict(session)
         while self._keepers:
-            await asyncio.wait(self._keepers)
+            done, late = await asyncio.wait(self._keepers, timeout=_CLOSE_SECONDS)
+            for task in late if not done else ():
+                task.cancel()

@@ -334,6 +334,40 @@ async def test_nobody_else_may_use_an_engine_while_it_is_left(store, until):
             await engine.send(durable.Event("e"))
 
 
+async def test_a_leave_that_is_cancelled_leaves_no_step_running(store, until):
+    begun, going = [], []
+
+    async def work():
+        begun.append(1)
+        if len(begun) > 1:
+            return "worked"
+        going.append(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            going.clear()
+
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        return await ctx.step.run("work", work)
+
+    before = asyncio.all_tasks()
+    engine = await durable.Engine(store, functions=[f], shutdown_timeout="1h").__aenter__()
+    run = await engine.start(f)
+    await until(lambda: going)
+    leaving = asyncio.ensure_future(engine.__aexit__(None, None, None))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        leaving.cancel()  # a second one does not cut short what the first has begun
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert not going, "it would run beside its next attempt"
+    assert asyncio.all_tasks() == before
+    async with durable.Engine(store, functions=[f]) as engine:
+        assert await (await engine.get_run(run.id)).result("10s") == "worked"
+
+
 async def test_leaving_ends_though_the_store_refuses_to_write(store, monkeypatch, caplog):
     started, go = asyncio.Event(), asyncio.Event()
 
