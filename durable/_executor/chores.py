@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import orjson
 
 from durable._core.admission import admission_of_tick
 from durable._core.catalog import Catalog, name_of_parts
+from durable._executor.patience import patiently
 from durable.durations import from_ms
 from durable.errors import StoreError
 from durable.records import Admission, Cursor, Cutoffs, NewEvent
 from durable.triggers import CronTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from durable._core.catalog import Blueprint
     from durable._core.schedules import Schedule
     from durable._executor.service import Service
 
 __all__ = ["Chores"]
 
-T = TypeVar("T")
 
 _log = logging.getLogger("durable.chores")
 
@@ -38,8 +36,6 @@ _MOST_MISSED = 1000
 
 _LATE_MS = 1000
 """A tick that comes later than this, when the next one has come too, was missed."""
-
-_RETRY_SECONDS = 1.0
 
 
 class Tick:
@@ -150,7 +146,7 @@ class Chores:
             return
         from durable._core.schedules import Schedule  # noqa: PLC0415 - croniter is imported on first use
 
-        registry = await self._insist("the places of the cron lines cannot be read", service.store.registry)
+        registry = await patiently(service.store.registry, _log.error, "cron lines cannot be looked up")
         cursors = {one.name: one.at for one in registry.cursors}
         now = service.clock.now_ms()
         for blueprint, trigger in found:
@@ -218,18 +214,8 @@ class Chores:
             blueprint = catalog.functions[tick.blueprint.key]
             return admission_of_tick(catalog, blueprint, event, fired, now, intake.new_id(), cursor)
 
-        await self._insist(
-            f"a tick of {tick.blueprint.key} could not be stored", lambda: intake.admit([letter])
-        )
-
-    async def _insist(self, trouble: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask the store until it can, however long that takes."""
-        while True:
-            try:
-                return await call()
-            except StoreError as error:
-                _log.error("%s: %s; trying again in %.1f s", trouble, error, _RETRY_SECONDS)
-                await asyncio.sleep(_RETRY_SECONDS)
+        what = f"a tick of {tick.blueprint.key} could not be stored"
+        await patiently(lambda: intake.admit([letter]), _log.error, what)
 
     # ------------------------------------------------------------ retention
 

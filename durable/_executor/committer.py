@@ -12,8 +12,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable._executor import ending
+from durable._executor.patience import patiently
 from durable._executor.post import SLICE
-from durable.errors import StoreError, UnstorableError
+from durable.errors import UnstorableError
 from durable.records import Commit, CommitAnswer, CommitState, Committed, Verdict
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ _log = logging.getLogger("durable.committer")
 
 BATCH = 256
 """Commits in one transaction, at most."""
-
-_RETRY_SECONDS = 0.05
-_LONGEST_RETRY_SECONDS = 2.0
 
 Sealed = tuple["Session", "Draft", Commit]
 
@@ -131,7 +129,7 @@ class Committer:
                     now, answer, sealed = await self._write_singly(sealed, verdicts)
                 self._landing.committed(answer, name)
             if any(one.state is CommitState.OUTDATED for one in answer.answers):
-                await self._landing.refresh()
+                await patiently(self._landing.refresh, _log.error, "the registry cannot be read")
             if verdicts:
                 self._landing.judged()
             self._landing_now += 1
@@ -167,17 +165,11 @@ class Committer:
         return sealed
 
     async def _write(self, items: list[Any]) -> tuple[int, Committed]:
-        pause = _RETRY_SECONDS
-        while True:
-            try:
-                now = self._clock.now_ms()
-                return now, await self._store.commit(now, self.engine_id, items)
-            except UnstorableError:
-                raise
-            except StoreError as error:
-                _log.error("the store refuses to write (%s); trying again in %.2f s", error, pause)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+        async def once() -> tuple[int, Committed]:
+            now = self._clock.now_ms()
+            return now, await self._store.commit(now, self.engine_id, items)
+
+        return await patiently(once, _log.error, "the store refuses to write")
 
     async def _write_singly(
         self, sealed: list[Sealed], verdicts: list[Verdict]

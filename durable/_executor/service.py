@@ -18,6 +18,7 @@ from durable._core.catalog import registration
 from durable._executor.chores import Chores
 from durable._executor.driver import TaskFactory
 from durable._executor.intake import Intake
+from durable._executor.patience import patiently
 from durable._executor.worker import Worker
 from durable.errors import DurableError, DurableWarning, StoreError
 from durable.records import Cancellation, RunStatus
@@ -210,7 +211,9 @@ class Service:
     async def _listen(self) -> None:
         """Other engines on the same store ring when they make work for this one."""
         while True:
-            await self.store.wait_for_work(self.id)
+            await patiently(
+                lambda: self.store.wait_for_work(self.id), _log.error, "other engines cannot be heard"
+            )
             self.chores.has_peers()
             await self.chores.say_alive()
             self.worker.wake()

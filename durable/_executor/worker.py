@@ -19,6 +19,7 @@ from durable._executor import arming, callbacks, ending
 from durable._executor.alarm import Alarm
 from durable._executor.committer import Committer
 from durable._executor.judging import judge
+from durable._executor.patience import patiently
 from durable._executor.post import Post
 from durable._executor.session import Session
 from durable._executor.warm import Warm
@@ -273,7 +274,9 @@ class Worker:
 
     async def _reload(self, claim: Claim) -> None:
         """A run that we had parked and evicted came back without its memos."""
-        history = await self._store.history(claim.history.run.id)
+        history = await patiently(
+            lambda: self._store.history(claim.history.run.id), _log.error, "an evicted run cannot be read"
+        )
         if history is not None:
             self._begin(Claim(claim.no, history))
 

@@ -636,7 +636,7 @@ class Outage:
 
 
 async def test_an_engine_with_cron_lines_outlives_any_outage_of_its_store(store, monkeypatch):
-    monkeypatch.setattr("durable._executor.chores._RETRY_SECONDS", 0)
+    monkeypatch.setattr("durable._executor.patience._PAUSE_SECONDS", 0)
 
     @durable.function("tick", trigger=durable.cron("* * * * *"))
     async def tick(ctx): ...
@@ -666,3 +666,83 @@ async def test_leaving_does_not_wait_for_a_task_of_the_engine_that_goes_on_for_e
     assert "stubborn" in caplog.text
     release.set()
     await task
+
+
+class Refusing:
+    """A store one of whose doors refuses its first calls, once it was told how many."""
+
+    def __init__(self, store, door):
+        self._store, self._door, self.refusals = store, door, 0
+
+    def __getattr__(self, name):
+        found = getattr(self._store, name)
+        if name != self._door:
+            return found
+
+        async def call(*args):
+            if self.refusals:
+                self.refusals -= 1
+                raise durable.StoreError("not now")
+            return await found(*args)
+
+        return call
+
+
+async def test_an_evicted_run_goes_on_though_it_cannot_be_read_at_once(store, caplog):
+    refusing = Refusing(store, "history")
+    async with TestEngine([sleeping], store=refusing, max_warm=0) as t:
+        run = await t.start(sleeping)
+        await t.until_idle()
+        refusing.refusals = 1
+        await t.advance("1h")
+        assert (await run.refresh()).status == "completed"
+    assert "an evicted run cannot be read (not now); trying again" in caplog.text
+
+
+async def test_an_event_is_sent_though_the_registry_cannot_be_read_at_once(store, caplog):
+    @durable.function("late")
+    async def late(ctx):
+        await ctx.step.sleep("nap", "1h")
+        await ctx.step.send_event("send", durable.Event("new"))
+
+    @durable.function("new", trigger="new")
+    async def new(ctx):
+        pass
+
+    refusing = Refusing(store, "registry")
+    async with TestEngine([late], store=refusing) as t:
+        run = await t.start(late)
+        await t.until_idle()
+        async with TestEngine([new], store=store):
+            pass
+        refusing.refusals = 1
+        await t.advance("1h")
+        assert (await run.refresh()).status == "completed"
+        assert len(await t.runs("new")) == 1
+    assert "the registry cannot be read (not now); trying again" in caplog.text
+
+
+async def test_cron_starts_though_the_registry_cannot_be_read_at_once(store, caplog):
+    @durable.function("tick", trigger=durable.cron("0 * * * *"))
+    async def tick(ctx):
+        pass
+
+    refusing = Refusing(store, "registry")
+    t = TestEngine([tick], store=refusing)
+    await t.__aenter__()
+    refusing.refusals = 1  # that of entering is over; the chores have not begun
+    await t.advance("61m")
+    assert len(await t.runs("tick")) == 1
+    await t.__aexit__(None, None, None)
+    assert "cron lines cannot be looked up (not now); trying again" in caplog.text
+
+
+async def test_other_engines_are_heard_though_listening_fails_once(store, caplog):
+    refusing = Refusing(store, "wait_for_work")
+    refusing.refusals = 1
+    async with durable.Engine(refusing, functions=[quick]) as one, durable.Engine(store) as other:
+        await other.send(durable.Event("e", {"n": 1}))
+        run = (await other.runs()).items[0]
+        assert await run.result("10s") == 1
+        assert one
+    assert "other engines cannot be heard (not now); trying again" in caplog.text
