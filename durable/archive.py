@@ -40,6 +40,10 @@ class Archive(ABC):
         """Raise if it may not be used from here."""
 
     @abstractmethod
+    def _at_home(self, what: str) -> None:
+        """Raise if it is open in another event loop, or in another process."""
+
+    @abstractmethod
     async def _key(self, function: Named) -> str:
         """The key of a function; `LookupError` for an unknown one."""
 
@@ -65,6 +69,7 @@ class Archive(ABC):
         return Run(self, await self._read(run_id))
 
     async def _read(self, run_id: str, why: str = "") -> History:
+        self._at_home("get_run")
         try:
             history = await self._store.history(run_id)
         except StoreError:
@@ -99,6 +104,7 @@ class Archive(ABC):
         query = run_query(None, status, event_id, since, until, limit)
 
         async def fetch(before: str | None) -> Page[Run]:
+            self._at_home("runs")
             last = None if before is None else run_cursor(before)
             if status is not None and not query.statuses:
                 return Page([])  # one of none
@@ -123,6 +129,7 @@ class Archive(ABC):
 
         async def fetch(before: str | None) -> Page[Event[Any]]:
             place = None if before is None else position(before)
+            self._at_home("events")
             found = await self._store.events(replace(query, before=place, limit=limit + 1))
             more = str(found[limit - 1].seq) if len(found) > limit else None
             return Page([event_of(one) for one in found[:limit]], more)

@@ -152,6 +152,7 @@ class Engine(Control):
 
     async def __aenter__(self) -> Self:
         if self._service is not None:
+            self._service.refuse_fork("__aenter__")
             raise DurableError(f"{self!r} is entered already: one `async with` at a time")
         service = self._service = self._make()
         try:
@@ -203,17 +204,13 @@ class Engine(Control):
                 f"engine.{what}: the engine is not open any more: it is being left, and only its own runs may "
                 "still use it"
             )
-        if os.getpid() != service.pid:
-            raise DurableError(
-                f"engine.{what}: the engine was opened in process {service.pid}, and this is a fork of it "
-                f"({os.getpid()}): open an engine of its own there"
-            )
-        if asyncio.get_running_loop() is not service.loop:
-            raise DurableError(
-                f"engine.{what}: the engine belongs to another event loop; from another thread use send_soon"
-            )
+        service.refuse_elsewhere(what)
         service.check()
         return service
+
+    def _at_home(self, what: str) -> None:
+        if self._service is not None:
+            self._service.refuse_elsewhere(what)
 
     def _outside(self, what: str, instead: str) -> Service:
         """As `_open`; warns of what each replay would repeat."""
@@ -267,6 +264,7 @@ class Engine(Control):
         service = self._service
         if service is None:
             raise DurableError("engine.send_soon: the engine is not open: use `async with engine:`")
+        service.refuse_fork("send_soon")
         return asyncio.run_coroutine_threadsafe(self.send(event), service.loop)
 
     async def send_signal(self, signal: str, data: Any = None) -> bool:

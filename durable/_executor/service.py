@@ -175,6 +175,22 @@ class Service:
         if self.failed.done():
             raise self._failure()
 
+    def refuse_fork(self, what: str) -> None:
+        """Raise in a fork of the process: connections, locks and threads are the other's."""
+        if os.getpid() != self.pid:
+            raise DurableError(
+                f"engine.{what}: the engine was opened in process {self.pid}, and this is a fork of it "
+                f"({os.getpid()}): open an engine of its own there"
+            )
+
+    def refuse_elsewhere(self, what: str) -> None:
+        """Raise in a fork, and in another event loop."""
+        self.refuse_fork(what)
+        if asyncio.get_running_loop() is not self.loop:
+            raise DurableError(
+                f"engine.{what}: the engine belongs to another event loop; from another thread use send_soon"
+            )
+
     def _failure(self) -> DurableError:
         cause = self.failed.result()
         error = DurableError(

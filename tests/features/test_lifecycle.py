@@ -216,8 +216,41 @@ async def test_another_event_loop_is_refused(name, until):
     assert "send_soon" in message
 
 
+@pytest.mark.parametrize("name", ["refresh", "steps", "runs", "events"])
+async def test_another_event_loop_is_refused_where_a_handle_is_used(store, name, until):
+    found = []
+
+    def elsewhere(awaitable):
+        async def use():
+            await awaitable()
+
+        try:
+            asyncio.run(use())
+        except durable.DurableError as error:
+            found.append(str(error))
+
+    async with durable.Engine(store, functions=[quick]) as engine:
+        run = await engine.start(quick)
+        listing = {"runs": engine.runs(), "events": engine.events()}.get(name)
+        use = getattr(run, name) if listing is None else lambda: listing
+        thread = threading.Thread(target=elsewhere, args=(use,))
+        thread.start()
+        await until(lambda: not thread.is_alive())
+    (message,) = found
+    assert "another event loop" in message
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-async def test_a_forked_child_is_refused(store):
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda engine: engine.send(durable.Event("e")).send(None),
+        lambda engine: engine.send_soon(durable.Event("e")),
+        lambda engine: engine.__aenter__().send(None),
+    ],
+    ids=["send", "send_soon", "enter"],
+)
+async def test_a_forked_child_is_refused(store, use):
     async with durable.Engine(store, functions=[quick]) as engine:
         reader, writer = os.pipe()
         with warnings.catch_warnings():
@@ -225,7 +258,7 @@ async def test_a_forked_child_is_refused(store):
             child = os.fork()
         if child == 0:
             try:
-                engine.send(durable.Event("e")).send(None)
+                use(engine)
                 answer = "nothing was raised"
             except BaseException as error:
                 answer = f"{type(error).__name__}: {error}"
