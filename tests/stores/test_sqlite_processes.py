@@ -151,6 +151,35 @@ async def test_a_store_that_was_closed_leaves_its_engines_to_the_others(path):
     await other.close()
 
 
+async def test_files_that_a_killed_process_left_beside_it_are_removed_by_the_next_to_join(path):
+    living = await open_with(path, "living")
+    body = """
+    for engine in ("dead", "buried"):
+        await store.join(1, engine)
+    print("here", flush=True)
+    sys.stdin.read()
+    """
+    child = run_child(path, body, wait=False)
+    assert child.stdout.readline() == "here\n"
+    held = sorted(file.name for file in path.parent.glob("x.db-[be]*"))
+    living._clear_away = lambda engine: None  # it is killed before this
+    await living.bury(2, "buried")
+    await (await open_with(path, "one")).close()
+    assert set(held) <= {file.name for file in path.parent.glob("x.db-[be]*")}, "its lock is held"
+    child.kill()
+    child.wait()
+    child.stdin.close()
+    child.stdout.close()
+    (path.parent / "x.db-bell-unknown").touch()
+    await (await open_with(path, "two")).close()
+    left = {file.name for file in path.parent.glob("x.db-[be]*")}
+    assert {one for one in left if "living" in one} == {"x.db-engine-living", "x.db-bell-living"}
+    assert not {one for one in left if "buried" in one or "unknown" in one}
+    assert "x.db-engine-dead" in left, "it is to be found dead"
+    assert await living.extend("living")
+    await living.close()
+
+
 async def test_an_engine_joins_once(path):
     one, other = await open_with(path, "a"), await open_with(path)
     for store in (one, other):

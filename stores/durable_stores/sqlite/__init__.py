@@ -15,7 +15,7 @@ from durable_stores.sqlite import checks, doors, engines, reads, registry, reten
 from durable_stores.sqlite.appending import append_memos
 from durable_stores.sqlite.connection import Database
 from durable_stores.sqlite.doorbell import Bells
-from durable_stores.sqlite.liveness import Locks
+from durable_stores.sqlite.liveness import Locks, files_of
 from durable_stores.sqlite.work import Work
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class SQLiteStore:
         """Take the engine's lock, and then say that it is alive."""
 
         def body(work: Work) -> tuple[str, ...]:
+            self._clear_leftovers(work.sql)
             self._locks.take(engine)
             try:
                 others = engines.others(work)
@@ -239,6 +240,14 @@ class SQLiteStore:
         return await self._database.read(lambda sql: reads.events(sql, query))
 
     # ------------------------------------------------------------
+
+    def _clear_leftovers(self, sql: sqlite3.Connection) -> None:
+        # Whoever buried an engine may have died before it cleared away. Nobody joins meanwhile: that takes the
+        # write lock, too.
+        found = {*files_of(self.path, "engine"), *files_of(self.path, "bell")}
+        if found:
+            for engine in self._locks.free(found - engines.present(sql)):
+                self._clear_away(engine)
 
     def _clear_away(self, engine: str) -> None:
         self._locks.remove(engine)

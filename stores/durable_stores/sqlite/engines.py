@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from durable_stores.sqlite.work import Work
 
-__all__ = ["beat", "bury", "heartbeats", "join", "leave", "others", "unburied"]
+__all__ = ["beat", "bury", "heartbeats", "join", "leave", "others", "present", "unburied"]
 
 
 def join(work: Work, engine: str, lease: int) -> None:
@@ -88,6 +88,12 @@ def beat(sql: sqlite3.Connection, engine: str) -> bool:
             "UPDATE engines SET heartbeat = heartbeat + 1 WHERE id = ? AND state = 'alive'", (engine,)
         ).rowcount
     )
+
+
+def present(sql: sqlite3.Connection) -> set[str]:
+    """Engines that have neither left nor been buried wholly."""
+    rows = sql.execute("SELECT id FROM engines WHERE state IN ('alive', 'dying')")
+    return {engine for (engine,) in rows}
 
 
 def heartbeats(sql: sqlite3.Connection) -> list[tuple[str, int, int]]:

@@ -13,14 +13,14 @@ import os
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from durable.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Locks"]
+__all__ = ["Locks", "files_of"]
 
 _held: dict[str, int] = {}
 """All locks of this process, path to descriptor: it never probes its own, and a forked child closes them."""
@@ -83,6 +83,10 @@ class Locks:
             if self._is_free(engine) or self._is_still(engine, beat, lease or lease_ms)
         )
 
+    def free(self, engines: Iterable[str]) -> list[str]:
+        """Those of `engines` whose lock nobody holds, or whose file is gone."""
+        return [one for one in engines if self._is_free(one) or not os.path.exists(self._path(one))]  # noqa: PTH110
+
     def _path(self, engine: str) -> str:
         return f"{self._database}-engine-{quote(engine, safe='')}"
 
@@ -110,6 +114,17 @@ class Locks:
         still = still + min(now - looked, lease_ms / 2000) if before == beat else 0.0
         self._seen[engine] = (beat, now, still)
         return before == beat and still * 1000 >= lease_ms
+
+
+def files_of(database: str, kind: str) -> list[str]:
+    """The engines that have a file of this kind, ``engine`` or ``bell``, beside the database."""
+    directory, name = os.path.split(os.path.abspath(database))  # noqa: PTH100
+    start = f"{name}-{kind}-"
+    try:
+        found = os.listdir(directory)  # noqa: PTH208
+    except OSError:
+        return []
+    return [unquote(one.removeprefix(start)) for one in found if one.startswith(start)]
 
 
 def _close_in_child() -> None:
