@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from contextlib import asynccontextmanager
 from contextvars import Context as Variables
 from contextvars import copy_context
@@ -15,7 +16,7 @@ from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from durable._executor.driver import in_context, owner
 from durable.codec import encode
@@ -23,15 +24,37 @@ from durable.context import attempting
 from durable.errors import LimitError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from anyio import CapacityLimiter
+    from collections.abc import AsyncGenerator, Callable
 
     from durable._core.operations import Call
     from durable.context import Attempt
     from durable.limits import Limits
 
-__all__ = ["call", "store_form"]
+__all__ = ["Threads", "call", "store_form"]
+
+
+class Threads:
+    """Worker threads for steps that are plain functions: how many there may be, and what runs in them now."""
+
+    def __init__(self, most: int) -> None:
+        self.limiter = CapacityLimiter(most)
+        self._running: dict[threading.Thread, str] = {}
+
+    @property
+    def running(self) -> list[str]:
+        """Steps, each with its thread."""
+        return [
+            f"{step!r} in {thread.name!r} ({thread.ident})" for thread, step in list(self._running.items())
+        ]
+
+    def run(self, step: str, work: Callable[[], Any]) -> Any:
+        """Do the work of a step, in this thread."""
+        thread = threading.current_thread()
+        self._running[thread] = step
+        try:
+            return work()
+        finally:
+            del self._running[thread]
 
 
 def _variables(attempt: Attempt) -> Variables:
@@ -53,7 +76,7 @@ def is_coroutine_function(fn: Any) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
 
 
-async def call(op: Call, attempt: Attempt, threads: CapacityLimiter) -> Any:
+async def call(op: Call, attempt: Attempt, threads: Threads) -> Any:
     """Call the step's function once; what it returns or raises.
 
     It runs in the awaiting task with context variables of its own.
@@ -85,11 +108,11 @@ async def _within(op: Call, left: float | None) -> AsyncGenerator[None]:
         raise
 
 
-async def _in_thread(op: Call, threads: CapacityLimiter) -> Any:
-    work = partial(op.fn, *op.args, **op.kwargs)
+async def _in_thread(op: Call, threads: Threads) -> Any:
+    work = partial(threads.run, op.step, partial(op.fn, *op.args, **op.kwargs))
     loop = asyncio.get_running_loop()
     before = loop.time()
-    result = await to_thread.run_sync(work, limiter=threads, abandon_on_cancel=True)
+    result = await to_thread.run_sync(work, limiter=threads.limiter, abandon_on_cancel=True)
     left = None if op.timeout is None else op.timeout / 1000 - (loop.time() - before)
     if left is not None and left <= 0:
         if inspect.iscoroutine(result):

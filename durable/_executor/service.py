@@ -12,9 +12,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from durable._core.catalog import registration
+from durable._executor.callbacks import Threads
 from durable._executor.chores import Chores
 from durable._executor.driver import TaskFactory
 from durable._executor.intake import Intake
@@ -98,6 +97,7 @@ class Service:
         self._recent: dict[str, RunRecord] = {}
         self._started: dict[str, None] = {}
         self._pulsed: asyncio.Future[None] | None = None
+        self.threads = Threads(options.max_threads)
         self.worker = worker(
             engine,
             self.id,
@@ -107,7 +107,7 @@ class Service:
             limits=options.limits,
             observers=options.observers,
             random=random,
-            threads=anyio.CapacityLimiter(options.max_threads),
+            threads=self.threads,
             capacity=options.max_concurrency,
             warm_for=options.warm_for,
             max_warm=options.max_warm,
@@ -268,6 +268,12 @@ class Service:
         await self._cancel_tasks()
         self.worker.lose_all()  # those that are left if leaving was cut short
         await self.worker.close()
+        if left := self.threads.running:
+            _log.warning(
+                "steps go on in worker threads, which nobody can stop: %s; they are left behind, and the process "
+                "ends only after them",
+                ", ".join(left),
+            )
         self.intake.close()
         self._forget_watchers()
         try:

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
     from random import Random
 
-    from anyio import CapacityLimiter
-
     from durable._core.catalog import Catalog
     from durable._core.operations import Call
     from durable._executor.draft import Draft, Pending
@@ -83,7 +81,7 @@ class Worker:
         limits: Limits,
         observers: Observers,
         random: Random,
-        threads: CapacityLimiter,
+        threads: callbacks.Threads,
         capacity: int,
         warm_for: int,
         max_warm: int,

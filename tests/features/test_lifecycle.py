@@ -528,6 +528,9 @@ async def test_a_worker_thread_that_goes_on_is_left_behind_and_named(store, capl
     finally:
         release.set()
     assert run.id in caplog.text
+    (said,) = [one.getMessage() for one in caplog.records if "worker threads" in one.getMessage()]
+    assert "'hang' in 'AnyIO worker thread' (" in said
+    assert "the process ends only after them" in said
 
 
 async def test_an_event_that_was_sent_is_kept_though_the_engine_is_left_at_once(store):
