@@ -204,6 +204,24 @@ async def test_a_lock_is_not_waited_for_when_nobody_awaits_the_answer(tmp_path, 
     await store.close()
 
 
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_a_file_that_is_gone_takes_nothing_more(tmp_path, monkeypatch, how):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = await open_store("x.db")
+    monkeypatch.chdir(tmp_path / "here")
+    await store.admit(5, [admission("r")])
+    (tmp_path / "x.db").rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        (tmp_path / "x.db").touch()
+    with pytest.raises(StoreError, match=r"x\.db: the file was deleted or replaced .* put the file back"):
+        await store.admit(5, [admission("s")])
+    (tmp_path / "elsewhere").rename(tmp_path / "x.db")
+    await store.admit(5, [admission("s")])
+    assert len(await store.runs(RunQuery())) == 2
+    await store.close()
+
+
 async def test_the_first_use_of_a_file_by_two_at_once(tmp_path):
     stores = [SQLiteStore(tmp_path / "x.db", "normal") for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))

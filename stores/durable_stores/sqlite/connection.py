@@ -6,6 +6,7 @@ Knows how to open, lock and repeat, and what SQLite's errors mean to a person. M
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sqlite3
 import time
@@ -56,6 +57,7 @@ class Database:
         self._synchronous = synchronous
         self._thread: DatabaseThread | None = None
         self._sql: sqlite3.Connection | None = None
+        self._file = path, (0, 0)
 
     async def open(self) -> None:
         """Open the file, or make it."""
@@ -81,6 +83,7 @@ class Database:
         thread = self._open_thread()
 
         def whole() -> T:
+            self._refuse_lost()
             answer, engines = self._transaction("BEGIN IMMEDIATE", body, thread.is_awaited)
             if engines:
                 ring(engines)
@@ -139,6 +142,19 @@ class Database:
             raise UnstorableError(text) from error
         return result
 
+    def _refuse_lost(self) -> None:
+        # SQLite goes on with a file that was deleted: all that is stored would be gone when it is closed.
+        where, file = self._file
+        try:
+            found = os.stat(where)  # noqa: PTH116  # at each write: a third of what `Path` takes
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != file:
+            raise StoreError(
+                f"SQLite store at {self.path}: the file was deleted or replaced while it was open: nothing of "
+                f"this call was stored; leave the engines that use it, put the file back, and enter them again."
+            )
+
     def _connect(self, is_awaited: Callable[[], bool]) -> sqlite3.Connection:
         _refuse_impossible(self.path)
         try:
@@ -147,6 +163,9 @@ class Database:
             raise self._translated(error) from error
         try:
             self._set_up(sql, is_awaited)
+            where = os.path.abspath(self.path)  # noqa: PTH100  # the working directory may change
+            found = os.stat(where)  # noqa: PTH116
+            self._file = where, (found.st_dev, found.st_ino)
         except sqlite3.Error as error:
             sql.close()
             raise self._translated(error) from error
