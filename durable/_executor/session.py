@@ -15,8 +15,7 @@ from msgspec.structs import replace
 
 from durable._core import operations as ops
 from durable._core.journal import Entry, Journal, Key
-from durable._core.settling import settle
-from durable._executor import arming, calling, ending, results
+from durable._executor import arming, calling, ending, hearing, results
 from durable._executor.draft import Pending, Phase, reference
 from durable._executor.driver import RunTasks, owner, rooted
 from durable._executor.outbox import Outbox
@@ -286,7 +285,7 @@ class Session:
         fired = self.fired.pop(pending.ref, None)
         if fired is not None:
             pending.started = fired.started or pending.started
-            self._settle(pending, fired)
+            hearing.settled(self, pending, fired)
         elif pending.ref in self.armed:
             self.wait(pending)
         elif isinstance(pending.op, ops.Call):
@@ -298,17 +297,6 @@ class Session:
         """The step has its timer or its wait, and waits."""
         pending.phase = Phase.WAITING
         self.waiting[pending.ref] = pending
-
-    def _settle(self, pending: Pending, fired: Fired) -> None:
-        """What a step waited for is over."""
-        self.armed.discard(pending.ref)
-        if isinstance(pending.op, ops.Call):
-            if fired.timer is not None:
-                pending.attempt = fired.timer.attempt
-            calling.beside(self, pending)
-            return
-        state, value = settle(pending.op, fired)
-        self.remember_now(pending, state, value)
 
     def withdraw(self, pending: Pending) -> None:
         """The await of a step was cancelled: a hand-over without any await."""
@@ -398,22 +386,8 @@ class Session:
         """Things that the run waited for are over."""
         if self.unwinding or self.end is not None:
             return  # the store keeps them; a step that is being unwound is not given up
-        with self.rounds.together():
-            for one in fired:
-                pending = self.waiting.get(one.ref)
-                if pending is not None and pending.phase is Phase.WAITING:
-                    if one.timer is None or one.timer.attempt >= pending.attempt:  # else it is told again
-                        del self.waiting[one.ref]
-                        self._settle(pending, one)
-                elif one.ref in self.armed and one.ref not in self.draft.drop:  # it may be told twice
-                    self.fired.setdefault(one.ref, one)
-                elif one.ref not in self.fired and not self._awaits(one.ref):
-                    self.draft.drop.append(one.ref)  # of a step that was given up
-                    self.save()
+        hearing.hear(self, fired)
         self.park_if_idle()
-
-    def _awaits(self, ref: str) -> bool:
-        return any(pending.ref == ref for pending in self.rounds.awaiting.values())
 
     # ------------------------------------------------------------ stopping
 
