@@ -41,7 +41,7 @@ class Performer(Protocol):
         """Do what `op` says, once, and return what it returned: now, or when it was done before."""
         ...
 
-    def watch(self, op: ops.Deadline, expired: Callable[[], None]) -> Callable[[], None]:
+    async def watch(self, op: ops.Deadline, expired: Callable[[], None]) -> Callable[[], None]:
         """Call `expired` when the deadline has passed; what is returned ends the watch.
 
         Raises:
@@ -330,7 +330,7 @@ class Timeout:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._end = self._performer.watch(self._op, self._expire)
+        self._end = await self._performer.watch(self._op, self._expire)
         return self
 
     def _expire(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable._core.lifecycle import Failure, after_step_failure
 from durable._core.operations import Call
-from durable._executor import arming
+from durable._executor import arming, ending
 from durable._executor.callbacks import store_form
 from durable._executor.draft import Pending, Phase
 from durable._executor.driver import owner
@@ -85,6 +85,8 @@ async def _beside(session: Session, pending: Pending) -> None:
         if session.unwinding or pending.phase is not Phase.ACTIVE:
             return
         if _failed(session, pending, error):
+            if session.failure is not None:
+                ending.abort(session, session.failure)
             session.rounds.finished(pending)
         else:
             session.park_if_idle()
@@ -108,20 +110,28 @@ async def _attempt(session: Session, pending: Pending) -> tuple[bytes, Any]:
     session.host.observers.step_started(session.run_id, op.step, pending.key[1], pending.attempt)
     try:
         value = await session.host.call(op, attempt)
+    except BaseException as error:
+        if attempt.nested is not None and not session.unwinding:
+            raise _nested(session, attempt) from error
+        raise
     finally:
         session.active -= 1
-        if attempt.nested is not None and not session.unwinding:
-            session.failure = NestedStepError(
-                f"step {attempt.nested!r} was called inside the callback of step {op.step!r}: "
-                "steps cannot be nested; call it from the handler"
-            )
         if session.halted and not session.active:
             session.host.loop.call_soon(session.let_go)
         if session.cancelled and not session.unwinding:
             await session.host.loop.create_future()  # what came out is dropped: until it is let go of
-    if attempt.nested is not None and session.failure is not None:
-        raise session.failure
+    if attempt.nested is not None:
+        raise _nested(session, attempt)
     return store_form(op, value, session.host.limits)
+
+
+def _nested(session: Session, attempt: Attempt) -> NestedStepError:
+    """The callback has called a step: whatever it made of that, its step fails, and the run with it."""
+    session.failure = error = NestedStepError(
+        f"step {attempt.nested!r} was called inside the callback of step {attempt.step!r}: "
+        "steps cannot be nested; call it from the handler"
+    )
+    return error
 
 
 def _failed(session: Session, pending: Pending, error: BaseException) -> bool:

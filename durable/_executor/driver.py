@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import types
+from contextlib import suppress
 from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
-__all__ = ["Owner", "RunTask", "RunTasks", "TaskFactory", "in_context", "owner", "rooted"]
+__all__ = ["Owner", "RunTask", "RunTasks", "TaskFactory", "as_raised_here", "in_context", "owner", "rooted"]
 
 
 _log = logging.getLogger("durable.engine")
@@ -32,6 +34,7 @@ class Owner(Protocol):
     """The run to which tasks belong."""
 
     unwinding: bool
+    stuck: bool
     resumed: float
 
     def number(self) -> int:
@@ -54,6 +57,7 @@ class RunTasks:
         self.alive: set[asyncio.Future[Any]] = set()
         self.resumed = perf_counter()
         self.unwinding = False
+        self.stuck = False
         self.abandoned = False
         self._touch = touch
         self._births = 0
@@ -83,11 +87,43 @@ class RunTasks:
 async def _quietly(run: Owner, coro: Coroutine[Any, Any, Any]) -> Any:
     """No task ends with an error while its run is taken apart: a group whose parent has ended would log it."""
     try:
-        return await coro
+        return await _leaving(run, coro)
     except Exception:
         if run.unwinding:
             raise asyncio.CancelledError from None
         raise
+
+
+@types.coroutine
+def _leaving(run: Owner, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Drive a task's coroutine; when its run is stuck, leave it where it is."""
+    error: BaseException | None = None
+    try:
+        yielded = coro.send(None)
+        while True:
+            try:
+                sent = yield yielded
+            except GeneratorExit:
+                coro.close()
+                raise
+            except BaseException as thrown:
+                error = thrown
+            else:
+                yielded = coro.send(sent)
+                continue
+            if run.stuck:
+                _leave(coro)
+                raise error
+            yielded = coro.throw(error)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        error = None
+
+
+def _leave(coro: Coroutine[Any, Any, Any]) -> None:
+    with suppress(RuntimeError):  # it ignores being closed, too
+        coro.close()
 
 
 class RunTask(asyncio.Task[Any]):
@@ -162,6 +198,16 @@ class TaskFactory:
         return True
 
 
+def as_raised_here(error: BaseException) -> BaseException:
+    """`error` with the frames of the user's code that awaits us: it is stored, and never passes through them."""
+    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - `inspect.currentframe` may be ``None``
+    trace = error.__traceback__
+    while frame is not None and frame.f_code.co_filename != __file__:
+        trace = types.TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return error.with_traceback(trace)
+
+
 def _say_blocked(what: object, began: float) -> None:
     _log.warning(
         "%s held up the event loop for %.1f s, and every run of this process with it: give blocking work "
@@ -180,6 +226,7 @@ def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: object) -> Generato
     of them. It is thrown once: what a ``finally`` awaits afterwards may end by itself or be cancelled.
     """
     interrupted = False
+    error: BaseException | None = None
     run.resumed = perf_counter()
     try:
         yielded = coro.send(None)
@@ -191,19 +238,25 @@ def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: object) -> Generato
             except GeneratorExit:
                 coro.close()
                 raise
-            except BaseException as error:
-                run.resumed = perf_counter()
-                if run.unwinding and not interrupted:
-                    interrupted = True
-                    yielded = coro.throw(Interrupt())
-                else:
-                    yielded = coro.throw(error)
+            except BaseException as thrown:
+                error = thrown
             else:
                 run.resumed = perf_counter()
                 yielded = coro.send(sent)
+                continue
+            # Not within the block: what is handled there would become the context of what the handler raises.
+            run.resumed = perf_counter()
+            if run.stuck:
+                _leave(coro)
+                raise error
+            if run.unwinding and not interrupted:
+                interrupted = True
+                error = Interrupt()
+            yielded = coro.throw(error)
     except StopIteration as stop:
         return stop.value
     finally:
+        error = None
         if perf_counter() - run.resumed > _BLOCKING_SECONDS:
             _say_blocked(what, run.resumed)
 
@@ -218,6 +271,7 @@ def in_context(  # noqa: C901 (one generator frame, on the hot path)
     goes on as an `Interrupt` once the callback has ended, however it did.
     """
     interrupt: Interrupt | None = None
+    error: BaseException | None = None
     began = perf_counter()
     try:
         yielded = context.run(coro.send, None)
@@ -229,16 +283,17 @@ def in_context(  # noqa: C901 (one generator frame, on the hot path)
             except GeneratorExit:
                 context.run(coro.close)
                 raise
-            except Interrupt as error:
-                began = perf_counter()
-                interrupt = error
-                yielded = context.run(coro.throw, asyncio.CancelledError())
-            except BaseException as error:
-                began = perf_counter()
-                yielded = context.run(coro.throw, error)
+            except Interrupt as thrown:
+                interrupt = thrown
+                error = asyncio.CancelledError()
+            except BaseException as thrown:
+                error = thrown
             else:
                 began = perf_counter()
                 yielded = context.run(coro.send, sent)
+                continue
+            began = perf_counter()
+            yielded = context.run(coro.throw, error)
     except StopIteration as stop:
         if interrupt is not None:
             raise interrupt from None
@@ -248,5 +303,6 @@ def in_context(  # noqa: C901 (one generator frame, on the hot path)
             raise interrupt from None
         raise
     finally:
+        error = None
         if perf_counter() - began > _BLOCKING_SECONDS:
             _say_blocked(what, began)

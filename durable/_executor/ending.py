@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from durable._core.lifecycle import Retry, after_handler_failure, internal_events
 from durable._executor.draft import Draft
+from durable._executor.driver import as_raised_here
 from durable.codec import PLAIN, decode, encode
-from durable.errors import LimitError, SerializationError
+from durable.errors import Interrupt, LimitError, NondeterminismError, SerializationError
 from durable.failures import error_record
 from durable.records import End, Park, RunStatus, Timer, Yield
 
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
     from durable._executor.session import Session
     from durable.errors import UnstorableError
 
-__all__ = ["abort", "announce_cancelled", "crash", "let_go", "raised", "refused", "returned", "unwind"]
+__all__ = [
+    "abort",
+    "announce_cancelled",
+    "crash",
+    "let_go",
+    "raised",
+    "refused",
+    "returned",
+    "stopped",
+    "unwind",
+]
 
 _log = logging.getLogger("durable.session")
 
@@ -29,6 +41,9 @@ GIVEN_UP = Yield()
 
 _ROOT_TURNS = 32
 """Turns that the handler's root frame has to unwind, before its children are cancelled."""
+
+_MOST_REFUSALS = 100
+"""Steps that a task may meet while it is unwound, before it is left where it is."""
 
 _UNWIND_SECONDS = 1.0
 _REMINDED_SECONDS = 0.05
@@ -138,14 +153,38 @@ def _letters(session: Session, end: End) -> list[Letter]:
 
 
 def abort(session: Session, error: BaseException) -> None:
-    """Fail the run from outside of its handler."""
-    session.tasks.unwinding = session.rounds.stopped = True
-    session.host.keep(_abort(session, error))
+    """The run, or this attempt of its handler, has failed on `error`: the handler is not asked to pass it on."""
+    if not session.unwinding and session.end is None:
+        session.tasks.unwinding = session.rounds.stopped = True
+        session.host.keep(_abort(session, error))
 
 
 async def _abort(session: Session, error: BaseException) -> None:
     await unwind(session)
-    _announce(session, End(RunStatus.FAILED, error=error_record(error).encode()))
+    _fail(session, error)
+
+
+async def stopped(session: Session, error: BaseException) -> None:
+    """A step raises `error`. If that fails the run or its attempt, it never returns: the handler is unwound.
+
+    A handler that catches what unwinds it meets steps again and again: the loop goes on beside it.
+    """
+    if session.unwinding:
+        await _slowed(session)
+    elif session.end is None and (error is session.failure or isinstance(error, NondeterminismError)):
+        abort(session, as_raised_here(error))
+        await session.host.loop.create_future()
+
+
+async def _slowed(session: Session) -> None:
+    if session.tasks.stuck:
+        await session.host.loop.create_future()
+    task = asyncio.current_task()
+    refused = session.refused[task] = session.refused.get(task, -1) + 1
+    session.tasks.stuck = refused > _MOST_REFUSALS
+    if refused:
+        with suppress(Interrupt, asyncio.CancelledError):
+            await asyncio.sleep(0)
 
 
 def let_go(session: Session) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from durable._core.settling import raised
-from durable.errors import DurableWarning, LimitError, NondeterminismError, SerializationError
+from durable.errors import (
+    DurableWarning,
+    Interrupt,
+    LimitError,
+    NestedStepError,
+    NondeterminismError,
+    SerializationError,
+)
 from durable.failures import OWN_FRAMES
 from durable.records import MemoState
 
@@ -21,9 +29,20 @@ if TYPE_CHECKING:
     from durable._executor.session import Session
     from durable.records import Memo
 
-__all__ = ["check_size", "check_steps", "delivered", "notice_forlorn", "notice_repetition", "remembered"]
+__all__ = [
+    "STOPPING",
+    "check_size",
+    "check_steps",
+    "delivered",
+    "notice_forlorn",
+    "notice_repetition",
+    "remembered",
+]
 
 _log = logging.getLogger("durable.session")
+
+STOPPING = (Interrupt, asyncio.CancelledError, LimitError, NondeterminismError, NestedStepError)
+"""What a step raises when its handler is, or may have to be, taken apart."""
 
 
 def delivered(session: Session, pending: Pending) -> Any:

@@ -78,6 +78,7 @@ class Session:
         self.parked = False
         self._resting = False
         self.told_forlorn = False
+        self.refused: dict[asyncio.Task[Any] | None, int] = {}
         self.halted = False
         self.lost = False
         self.cancelled = history.run.status is RunStatus.CANCELLED
@@ -134,19 +135,23 @@ class Session:
 
     async def perform(self, op: ops.Operation) -> Any:
         """Do what `op` says, once; or return what it returned when it was done before."""
-        key, entry, lone = self._meet(op)
-        if lone:
-            if self._spent >= _STEPS_PER_TURN or perf_counter() - self.tasks.resumed > _SECONDS_PER_TURN:
-                await self._yield()
-            if entry is None:
-                if isinstance(op, ops.Call) and op.timeout is None and self._begins_anew(key):
-                    self.rounds.live = True
-                    return await calling.alone(self, op, key)
-            elif entry.memo is not None and not entry.withdrawn and not entry.late:
-                entry.delivered = True
-                return results.remembered(self, op, entry.memo)
-        pending = Pending(op, key, entry, self.host.loop.create_future(), lone=lone)
-        return await self.wait_for(pending)
+        try:
+            key, entry, lone = self._meet(op)
+            if lone:
+                if self._spent >= _STEPS_PER_TURN or perf_counter() - self.tasks.resumed > _SECONDS_PER_TURN:
+                    await self._yield()
+                if entry is None:
+                    if isinstance(op, ops.Call) and op.timeout is None and self._begins_anew(key):
+                        self.rounds.live = True
+                        return await calling.alone(self, op, key)
+                elif entry.memo is not None and not entry.withdrawn and not entry.late:
+                    entry.delivered = True
+                    return results.remembered(self, op, entry.memo)
+            pending = Pending(op, key, entry, self.host.loop.create_future(), lone=lone)
+            return await self.wait_for(pending)
+        except results.STOPPING as error:
+            await ending.stopped(self, error)
+            raise
 
     def _begins_anew(self, key: Key) -> bool:
         """Whether a fresh step may call its function at once: no retry of it is due, or was."""
@@ -169,6 +174,8 @@ class Session:
                 f"step {op.step!r} was called inside the callback of step {attempt.step!r}: "
                 "steps cannot be nested; call it from the handler"
             )
+        if self.tasks.stuck:
+            raise Interrupt  # perhaps in another thread, where it is thrown away: there is no task
         task = asyncio.current_task()
         if self.tasks.unwinding:
             raise Interrupt if task is self.root else asyncio.CancelledError
@@ -209,10 +216,14 @@ class Session:
             self._leave(pending)
         return self.read(pending)
 
-    def watch(self, op: ops.Deadline, expired: Callable[[], None]) -> Callable[[], None]:
+    async def watch(self, op: ops.Deadline, expired: Callable[[], None]) -> Callable[[], None]:
         """A deadline: awaited beside the steps inside its block, delivered by a call of `expired`."""
         arming.check_deadline(self, op)
-        key, entry, _ = self._meet(op)
+        try:
+            key, entry, _ = self._meet(op)
+        except results.STOPPING as error:
+            await ending.stopped(self, error)
+            raise
         pending = Pending(op, key, entry, None, lone=False)
         pending.started = self.host.clock.now_ms()
         pending.expired = expired

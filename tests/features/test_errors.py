@@ -352,3 +352,30 @@ async def test_a_run_whose_end_cannot_be_made_fails(store, monkeypatch, caplog):
     async with TestEngine([f], store=store) as t:
         assert (await failure_of(t, f)).message == "a fault of the engine"
     assert "the engine failed while it made its end" in caplog.text
+
+
+async def test_what_was_handled_before_is_no_context_of_a_later_error(store):
+    async def fail():
+        raise KeyError("handled")
+
+    async def refused():
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_exception, KeyError("handled"))
+        with suppress(KeyError):
+            await future
+        raise OSError("of the callback")
+
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        steps = ctx.step.options(retries=0)
+        with suppress(durable.StepError):
+            await asyncio.gather(steps.run("fail", fail), ctx.step.sleep("nap", "1h"))
+        with pytest.raises(durable.StepError) as caught:
+            await steps.run("refused", refused)
+        assert "handled" not in caught.value.stack
+        raise ValueError("of the handler")
+
+    async with TestEngine([f], store=store) as t:
+        error = await failure_of(t, f)
+    assert error.name == "ValueError"
+    assert "handled" not in error.stack
