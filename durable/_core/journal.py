@@ -84,6 +84,12 @@ class Journal:
             self._first_open += 1
         return True
 
+    def begun(self, ref: str, kind: StepKind | None) -> None:
+        """A step that is not remembered yet has a timer or a wait, named `ref`: of its kind it stays."""
+        step, _, index = ref.rpartition("#")
+        if kind is not None and index:
+            self._kinds.setdefault((step, int(index)), kind)
+
     # ------------------------------------------------------------ meeting a step
 
     def identify(self, step: str) -> Key:
@@ -106,8 +112,9 @@ class Journal:
                 f"step {key[0]!r} (repetition {key[1]}) was recorded as {recorded.value!r}, and now the code "
                 f"calls {kind.value!r} under that id: give the new step an id of its own, or roll the code back"
             )
-        entry = self._entries[key]
-        entry.met = True
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.met = True
         return entry
 
     # ------------------------------------------------------------ delivering

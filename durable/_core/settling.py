@@ -17,7 +17,7 @@ from durable.records import Cause, MemoState, RunStatus, StepKind
 if TYPE_CHECKING:
     from durable.records import Fired, Memo, StoredEvent
 
-__all__ = ["document_of", "event_json", "raised", "settle"]
+__all__ = ["document_of", "event_json", "kind_of", "raised", "settle"]
 
 NULL = b"null"
 
@@ -65,6 +65,20 @@ def _fitting(op: ops.Invoke, value: bytes) -> tuple[MemoState, bytes]:
     except SerializationError as error:
         return MemoState.ERROR, error_record(error, step_id=op.step).encode()
     return MemoState.VALUE, value
+
+
+_KINDS = {
+    Cause.EVENT: StepKind.WAIT,
+    Cause.SIGNAL: StepKind.SIGNAL,
+    Cause.REPLACED: StepKind.SIGNAL,
+    Cause.CONFLICT: StepKind.SIGNAL,
+    Cause.CHILD: StepKind.INVOKE,
+}
+
+
+def kind_of(fired: Fired) -> StepKind | None:
+    """The kind of the step that waited, where what has fired tells it: the time-outs of all waits look alike."""
+    return _KINDS.get(fired.cause) if fired.timer is None else fired.timer.kind
 
 
 def document_of(event: StoredEvent) -> dict[str, Any]:

@@ -530,3 +530,49 @@ async def test_a_long_replay_leaves_turns_of_the_loop_to_others(store):
         await run.result()
         task.cancel()
     assert turns.index("handler") >= 500 / 50
+
+
+def _sleeping(ctx):
+    return ctx.step.sleep("a", "1h")
+
+
+def _waiting(ctx):
+    return ctx.step.wait_for_event("a", event="go/x", timeout="7d")
+
+
+async def _failing():
+    raise ValueError("not yet")
+
+
+def _failing_step(ctx):
+    return ctx.step.run("a", _failing)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fired"),
+    [
+        (_sleeping, _waiting, False),
+        (_failing_step, _sleeping, False),
+        (_waiting, _sleeping, True),
+    ],
+)
+async def test_a_step_that_waits_is_of_its_kind_already(store, old, new, fired):
+    @durable.function("f")
+    async def before(ctx):
+        await old(ctx)
+
+    @durable.function("f", retries=0)
+    async def after(ctx):
+        await new(ctx)
+
+    async with TestEngine([before], store=store) as t:
+        run = await t.start(before)
+        await t.until_idle()
+    async with TestEngine([], store=store) as t:
+        if fired:
+            await t.send(durable.Event("go/x"))
+    async with TestEngine([after], store=store) as t:
+        await t.advance("1h")
+        with pytest.raises(durable.RunFailed) as caught:
+            await (await t.get_run(run.id)).result()
+    assert caught.value.error.name == "NondeterminismError"
