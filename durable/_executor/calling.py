@@ -68,6 +68,7 @@ async def alone(session: Session, op: Call, key: Key) -> Any:
 def beside(session: Session, pending: Pending) -> None:
     """Call a step's function in a task of its own, beside the handler, with the handler's variables."""
     pending.phase = Phase.ACTIVE
+    session.settle()
     task = asyncio.Task(_beside(session, pending), loop=session.host.loop, context=pending.variables)
     pending.task = task
     session.callbacks.add(task)

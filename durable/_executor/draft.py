@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ class Draft:
         "attempt",
         "drop",
         "forget",
+        "given_up",
         "letters",
         "memos",
         "signals",
@@ -42,6 +44,7 @@ class Draft:
         "timers",
         "told",
         "waits",
+        "withdrawn",
     )
 
     def __init__(self) -> None:
@@ -49,6 +52,8 @@ class Draft:
         self.timers: list[Timer] = []
         self.waits: list[Wait] = []
         self.drop: list[str] = []
+        self.withdrawn: list[Memo] = []
+        self.given_up: list[str] = []
         self.letters: list[Letter] = []
         self.signals: list[tuple[int, Pending]] = []
         self.forget = False
@@ -57,17 +62,25 @@ class Draft:
         self.told: list[Letter] = []
         """What tells of the end."""
 
-    def forget_ref(self, ref: str) -> None:
-        """The step of that name is given up: what is not written of it need not be."""
+    def give_up(self, ref: str) -> None:
+        """The step of that name is withdrawn: what is not written of it need not be."""
         self.timers = [one for one in self.timers if one.ref != ref]
         self.waits = [one for one in self.waits if one.ref != ref]
-        self.drop.append(ref)
+        self.given_up.append(ref)
+
+    def keep_given_up(self) -> None:
+        """What was withdrawn and is not written was not: the run is handed back before anything followed."""
+        self.withdrawn.clear()
+        self.given_up.clear()
 
     def extend(self, later: Draft) -> None:
         """Put what has come later behind what is here, without what that has given up."""
         offset = len(self.letters)
-        self.timers = [one for one in self.timers if one.ref not in later.drop]
-        self.waits = [one for one in self.waits if one.ref not in later.drop]
+        gone = {*later.drop, *later.given_up}
+        self.timers = [one for one in self.timers if one.ref not in gone]
+        self.waits = [one for one in self.waits if one.ref not in gone]
+        self.withdrawn += later.withdrawn
+        self.given_up += later.given_up
         self.memos += later.memos
         self.timers += later.timers
         self.waits += later.waits
@@ -81,6 +94,10 @@ class Draft:
 
     def commit(self, run: str, gen: int, catalog: Catalog) -> Commit:
         """The record that passes the door."""
+        if self.withdrawn or self.given_up:
+            self.memos = sorted(self.memos + self.withdrawn, key=attrgetter("position"))
+            self.drop += self.given_up
+            self.keep_given_up()
         if not (self.timers or self.waits or self.drop or self.letters or self.forget or self.told):
             return Commit(run, gen, tuple(self.memos), attempt=self.attempt, then=self.then)
         if (self.letters or self.told) and self.waits:

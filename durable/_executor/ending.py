@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable._core.lifecycle import Retry, after_handler_failure, internal_events
@@ -64,6 +65,7 @@ def _after_children(session: Session, then: Callable[[Session, Any], None], abou
     if not children:
         return _conclude(session, then, about)
     session.tasks.abandoned = True
+    session.outcome = partial(then, session, about)
     for task in children:
         task.cancel()
     # Not in the handler's own task: a cancellation may still be on its way to that.
@@ -198,6 +200,10 @@ async def _let_go(session: Session) -> None:
     if session.cancelled:
         announce_cancelled(session)
         return
+    if session.outcome is not None:  # the handler had ended: what it has withdrawn since belongs to that
+        session.outcome()
+        return
+    session.draft.keep_given_up()
     session.draft.then = session.end = Yield()
     session.save()
 

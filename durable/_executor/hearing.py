@@ -1,4 +1,4 @@
-"""What a session hears: that something its steps waited for is over.
+"""What a session hears: that something its steps waited for is over, and what became of its commits.
 
 What the store has fired belongs to a step that waits, to one that the handler has not met again yet, or to one
 that was given up.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from durable._core import operations as ops
 from durable._core.settling import settle
 from durable._executor import calling
 from durable._executor.draft import Phase
+from durable.records import STAY, New
 
 if TYPE_CHECKING:
-    from durable._executor.draft import Pending
+    from durable._executor.draft import Draft, Pending
     from durable._executor.session import Session
-    from durable.records import Fired
+    from durable.records import AdmissionAnswer, CommitAnswer, Fired
 
-__all__ = ["hear", "settled"]
+__all__ = ["hear", "landed", "refused", "settled"]
 
 
 def hear(session: Session, fired: tuple[Fired, ...]) -> None:
@@ -47,6 +50,31 @@ def settled(session: Session, pending: Pending, fired: Fired) -> None:
         return
     state, value = settle(pending.op, fired)
     session.remember_now(pending, state, value)
+
+
+def landed(session: Session, draft: Draft, answer: CommitAnswer) -> None:
+    """A commit of this session is durable."""
+    for number, pending in draft.signals:
+        _answered(session, pending, answer.admitted[number])
+    session.outbox.landed()
+
+
+def refused(session: Session, draft: Draft) -> None:
+    """A commit was refused for no fault of the run: it is written again."""
+    if session.end is None:
+        draft.then = STAY  # whether it may still be parked is decided anew
+    session.resting = False
+    session.outbox.restore(draft)
+    session.host.committer.add(session)
+    session.park_if_idle()
+
+
+def _answered(session: Session, pending: Pending, answer: AdmissionAnswer) -> None:
+    """A signal was sent: whether somebody took it is known only now."""
+    assert pending.result is not None
+    if isinstance(answer, New) and answer.taken:
+        pending.result = replace(pending.result, value=b"true")
+    session.rounds.answered(pending)
 
 
 def _awaits(session: Session, ref: str) -> bool:

@@ -11,9 +11,8 @@ from contextvars import copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from durable._core import operations as ops
+from durable._core import settling
 from durable._core.journal import Entry, Journal, Key
 from durable._executor import arming, calling, ending, hearing, results
 from durable._executor.draft import Pending, Phase, reference
@@ -25,7 +24,7 @@ from durable.errors import (
     Interrupt,
     NestedStepError,
 )
-from durable.records import STAY, Effect, MemoState, New, Park, RunStatus, StepKind
+from durable.records import STAY, Effect, MemoState, Park, RunStatus, StepKind
 from durable.runs import event_of
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from durable._executor.draft import Draft
     from durable._executor.host import Host
     from durable.functions import Function
-    from durable.records import AdmissionAnswer, CommitAnswer, Fired, History, Then
+    from durable.records import Fired, History, Then
 
 __all__ = ["Session"]
 
@@ -59,6 +58,11 @@ class Session:
         self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
         self._began = {one.ref: one.started for one in history.timers if one.started}
         self._began |= {one.ref: one.started for one in history.waits if one.started}
+        for timer_or_wait in (*history.timers, *history.waits):
+            if timer_or_wait.effect is Effect.RESUME:
+                self.journal.begun(timer_or_wait.ref, timer_or_wait.kind)
+        for one in history.fired:
+            self.journal.begun(one.ref, settling.kind_of(one))
         self.waiting: dict[str, Pending] = {}
         self.rounds = Rounds(
             host.loop,
@@ -76,13 +80,15 @@ class Session:
         self.size = sum(len(memo.value or b"") for memo in history.memos)
         self.outbox = Outbox(host.loop)
         self.parked = False
-        self._resting = False
+        self.resting = False
         self.told_forlorn = False
         self.refused: dict[asyncio.Task[Any] | None, int] = {}
         self.halted = False
+        self.loose = False
         self.lost = False
         self.cancelled = history.run.status is RunStatus.CANCELLED
         self.failure: Exception | None = None
+        self.outcome: Callable[[], None] | None = None
         self.end: Then | None = None
 
     @property
@@ -185,6 +191,8 @@ class Session:
             results.notice_repetition(self, key)
         if entry is None:
             results.check_steps(self)
+        if self.loose:
+            self.settle()
         self._spent += 1
         lone = task is self.root and not self.tasks.alive and not self.rounds.awaiting
         return key, entry, lone
@@ -318,57 +326,50 @@ class Session:
         if before is Phase.GONE or (known is not None and (known.withdrawn or known.late)):
             return
         state = MemoState.LATE if before is Phase.DELIVERED else MemoState.WITHDRAWN
-        self.draft.memos.append(self.journal.record(pending.key, pending.op.kind, state))
+        memo = self.journal.record(pending.key, pending.op.kind, state, started=pending.started)
+        self.draft.withdrawn.append(memo)
         if before in (Phase.WAITING, Phase.HELD, Phase.ACTIVE):
-            self.draft.forget_ref(pending.ref)
+            self.draft.give_up(pending.ref)
             self.armed.discard(pending.ref)
             self.fired.pop(pending.ref, None)
-        self.save()
+        # Not written by itself: it may be the sign of an attempt that fails, and has to go with it.
+        self.loose = True
+        self._go_on()
 
     # ------------------------------------------------------------ writing
 
     def save(self) -> None:
         """Have the draft written: it is sealed within a turn, and joined by whatever is added before."""
+        self.loose = False
+        if self.parked or self.resting:
+            self._go_on()
+        self.host.committer.add(self)
+
+    def settle(self) -> None:
+        """The handler goes on after what it has withdrawn: that is written first."""
+        if self.loose and not self.unwinding:
+            self.save()
+
+    def _go_on(self) -> None:
         if self.parked:
             self.parked = False
             self.host.revived(self)
-        if self._resting:
+        if self.resting:
             self._stay()
-        self.host.committer.add(self)
 
     def _stay(self) -> None:
         """The run goes on: a wish to park it that is not sealed yet is withdrawn."""
-        self._resting = False
+        self.resting = False
         if self.end is None and isinstance(self.draft.then, Park):
             self.draft.then = STAY
-
-    def landed(self, draft: Draft, answer: CommitAnswer) -> None:
-        """A commit of this session is durable."""
-        for number, pending in draft.signals:
-            self._answered(pending, answer.admitted[number])
-        self.outbox.landed()
-
-    def restore(self, draft: Draft) -> None:
-        """A commit was refused for no fault of the run: it is written again."""
-        if self.end is None:
-            draft.then = STAY  # whether it may still be parked is decided anew
-        self._resting = False
-        self.outbox.restore(draft)
-        self.host.committer.add(self)
-        self.park_if_idle()
-
-    def _answered(self, pending: Pending, answer: AdmissionAnswer) -> None:
-        """A signal was sent: whether somebody took it is known only now."""
-        assert pending.result is not None
-        if isinstance(answer, New) and answer.taken:
-            pending.result = replace(pending.result, value=b"true")
-        self.rounds.answered(pending)
 
     # ------------------------------------------------------------ waiting, and going on
 
     def park_if_idle(self) -> None:
         """Park the run when all that it awaits is a matter of time, events or other runs."""
-        if self.unwinding or self.end is not None or self.active or self._resting:
+        if self.rounds.quiet.reached and not self.tasks.abandoned:
+            self.settle()
+        if self.unwinding or self.end is not None or self.active or self.resting:
             return
         if not self.rounds.idle:
             if self.rounds.forlorn:
@@ -377,14 +378,14 @@ class Session:
         if self.halted:
             self.let_go()
             return
-        self._resting = True
+        self.resting = True
         # What is fired belongs to steps that the code has not met: it is kept for them, and wakes nobody.
         self.draft.then = Park(self.host.engine_id, tuple(self.fired))
         self.host.committer.add(self)
 
     def may_rest(self, gen: int) -> bool:
         """Whether nothing has happened since the run was parked, in this generation."""
-        return gen == self.gen and self.outbox.empty and not self.unwinding
+        return gen == self.gen and self.outbox.empty and not self.loose and not self.unwinding
 
     def resume(self, history: History) -> None:
         """The run, parked warm until now, is ours again."""

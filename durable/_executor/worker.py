@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable._core.admission import due_times, written_due_times
 from durable._core.lifecycle import ended_record
-from durable._executor import arming, callbacks, ending
+from durable._executor import arming, callbacks, ending, hearing
 from durable._executor.alarm import Alarm
 from durable._executor.committer import Committer
 from durable._executor.judging import judge
@@ -347,7 +347,7 @@ class Worker:
                 self.alarm.due(written_due_times(commit, now))
                 if any(one.since_seq is not None or one.since_ms is not None for one in commit.waits):
                     self.wake()  # stored events are candidates: a claim hands them out
-            session.landed(draft, answer)
+            hearing.landed(session, draft, answer)
             self._went(session, commit)
         elif answer.state is CommitState.CANCELLED:
             session.outbox.landed()
@@ -358,7 +358,7 @@ class Worker:
             else:
                 self._over(session, None)
         elif answer.state is CommitState.OUTDATED or session.gen != commit.gen:
-            session.restore(draft)
+            hearing.refused(session, draft)
         elif session.end is None and not session.lost:
             _log.warning("run %s was taken over by another engine; it is left to it", session.run_id)
             self._lose(session)

@@ -188,3 +188,37 @@ async def test_crash_points_refuse_a_store_that_keeps_the_data_of_the_try_before
     functions, scenario, _ = paying(in_a_step=True)
     with pytest.raises(durable.ConfigError, match="a function that returns a new URL"):
         await crash_points(scenario, functions=functions, store=f"sqlite:///{tmp_path / 'x.db'}")
+
+
+@pytest.mark.parametrize("group", [False, True])
+async def test_what_an_attempt_withdraws_while_it_fails_goes_with_it(group):
+    failures = []
+
+    async def work():
+        return 1
+
+    @durable.function("f")
+    async def f(ctx):
+        async def branch():
+            await ctx.step.run("work", work)
+            if not failures:
+                failures.append(1)
+                raise OSError("refused once, outside of a step")
+
+        if group:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(branch())
+                tasks.create_task(ctx.step.sleep("nap", "30m"))
+        else:
+            await asyncio.gather(branch(), ctx.step.sleep("nap", "30m"))
+        return "done"
+
+    def store():
+        failures.clear()
+        return MemoryStore()
+
+    async def scenario(engine):
+        run = await engine.start(f, id="k")
+        assert await asyncio.wait_for(run.result(), 5) == "done"
+
+    await crash_points(scenario, functions=[f], store=store)

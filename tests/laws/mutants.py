@@ -69,7 +69,7 @@ def withdrawals_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
         if pending.task is not None and not pending.task.done():
             pending.task.cancel()
         if before in (Phase.WAITING, Phase.HELD, Phase.ACTIVE):
-            self.draft.forget_ref(pending.ref)
+            self.draft.give_up(pending.ref)
             self.armed.discard(pending.ref)
             self.fired.pop(pending.ref, None)
         self.save()
