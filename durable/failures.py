@@ -20,7 +20,7 @@ from durable.errors import NonRetriableError, SerializationError, StepError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["OWN_FRAMES", "ErrorRecord", "error_record"]
+__all__ = ["OWN_FRAMES", "ErrorRecord", "error_record", "leaves"]
 
 _LONGEST_NAME = 255
 _LONGEST_MESSAGE = 64 * 1024
@@ -137,17 +137,20 @@ def error_record(exc: BaseException, *, step_id: str | None = None, trim: Iterab
 
 def _leaf(exc: BaseException) -> BaseException:
     """The first leaf of a group that counts as one of its leaves; else the exception itself."""
-    leaves = list(_leaves(exc))
-    only_ours = all(isinstance(leaf, StepError | NonRetriableError) for leaf in leaves)
-    return leaves[0] if only_ours else exc
+    found = list(leaves(exc))
+    only_ours = all(isinstance(leaf, StepError | NonRetriableError) for leaf in found)
+    return found[0] if only_ours else exc
 
 
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for inner in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
-            yield from _leaves(inner)
-    else:
-        yield exc
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """The exceptions that a group holds, at any depth and in their order; of anything else, itself."""
+    left = [exc]
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseExceptionGroup):
+            left.extend(reversed(cast("BaseExceptionGroup[BaseException]", one).exceptions))
+        else:
+            yield one
 
 
 def _message(exc: BaseException) -> str:

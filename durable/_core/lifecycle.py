@@ -5,7 +5,7 @@ Pure decisions: now, the random draw and the limits come in as arguments.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import orjson
 from attrs import frozen
@@ -21,7 +21,7 @@ from durable.errors import (
     SignalConflictError,
     StepError,
 )
-from durable.failures import ErrorRecord, error_record
+from durable.failures import ErrorRecord, error_record, leaves
 from durable.records import RunRecord, RunStatus
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def after_step_failure(
 ) -> Retry | Failure:
     """Whether a step's callback that raised `error` in its attempt number `attempt` is tried again."""
     record = error_record(error, step_id=step)
-    if isinstance(error, _FINAL_IN_STEP) or attempt >= retries:
+    if all(isinstance(leaf, _FINAL_IN_STEP) for leaf in leaves(error)) or attempt >= retries:
         return Failure(record)
     return _again(error, attempt, backoff, now, draw, record)
 
@@ -107,27 +107,22 @@ def _again(
 
 
 def _is_final(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        leaves = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return all(_is_final(leaf) for leaf in leaves)
-    return isinstance(error, _FINAL_IN_HANDLER)
+    return all(isinstance(leaf, _FINAL_IN_HANDLER) for leaf in leaves(error))
 
 
 def _single(error: BaseException) -> BaseException:
     """The one leaf that stands for a group of failed steps: a failed run carries the original class's name."""
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        if not _is_final(group):
-            return group
-        error = group.exceptions[0]
-    return error
+    return next(leaves(error)) if _is_final(error) else error
 
 
 def _due(error: BaseException, attempt: int, backoff: RetryDelays, now: int, draw: float) -> int:
-    if isinstance(error, RetryAfterError):
-        due = point_or_duration_ms(error.retry_after, now, what="RetryAfterError.retry_after")
-        return min(due, now + _LONGEST_WAIT_MS)
-    return now + backoff.delay_ms(attempt, draw)
+    """When the next attempt is due; of a group, at the latest time that one of its leaves asks for."""
+    asked = [
+        point_or_duration_ms(leaf.retry_after, now, what="RetryAfterError.retry_after")
+        for leaf in leaves(error)
+        if isinstance(leaf, RetryAfterError)
+    ]
+    return min(max(asked), now + _LONGEST_WAIT_MS) if asked else now + backoff.delay_ms(attempt, draw)
 
 
 # ---------------------------------------------------------------- ends

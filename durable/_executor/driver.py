@@ -35,6 +35,7 @@ class Owner(Protocol):
 
     unwinding: bool
     stuck: bool
+    closed: bool
     resumed: float
 
     def number(self) -> int:
@@ -58,6 +59,7 @@ class RunTasks:
         self.resumed = perf_counter()
         self.unwinding = False
         self.stuck = False
+        self.closed = False
         self.abandoned = False
         self._touch = touch
         self._births = 0
@@ -84,10 +86,18 @@ class RunTasks:
         self._touch()
 
 
+_Exit = type("SystemExit", (Exception,), {"__doc__": "A `SystemExit` of user code, which ends nothing else."})
+
+
 async def _quietly(run: Owner, coro: Coroutine[Any, Any, Any]) -> Any:
     """No task ends with an error while its run is taken apart: a group whose parent has ended would log it."""
     try:
         return await _leaving(run, coro)
+    except SystemExit as error:
+        if run.unwinding:
+            raise asyncio.CancelledError from None
+        # asyncio would let it end the loop, and every run with it.
+        raise _Exit(*error.args).with_traceback(error.__traceback__) from None
     except Exception:
         if run.unwinding:
             raise asyncio.CancelledError from None
@@ -236,6 +246,7 @@ def rooted(run: Owner, coro: Coroutine[Any, Any, Any], what: object) -> Generato
             try:
                 sent = yield yielded
             except GeneratorExit:
+                run.closed = True
                 coro.close()
                 raise
             except BaseException as thrown:

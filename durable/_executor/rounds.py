@@ -76,7 +76,7 @@ class Rounds:
             pending.phase = Phase.RECORDED
             self._owed += 1
             self.live = False
-        if pending.lone and pending.phase is not Phase.RECORDED:
+        if pending.lone and pending.phase not in (Phase.RECORDED, Phase.GONE):
             self._calm()
         else:
             self.quiet.touch()

@@ -58,9 +58,12 @@ class Session:
         self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
         self._began = {one.ref: one.started for one in history.timers if one.started}
         self._began |= {one.ref: one.started for one in history.waits if one.started}
-        for timer_or_wait in (*history.timers, *history.waits):
-            if timer_or_wait.effect is Effect.RESUME:
-                self.journal.begun(timer_or_wait.ref, timer_or_wait.kind)
+        for timer in history.timers:
+            if timer.effect is Effect.RESUME:
+                self.journal.begun(timer.ref, timer.kind)
+        for wait in history.waits:
+            if wait.effect is Effect.RESUME:
+                self.journal.begun(wait.ref, wait.kind)
         for one in history.fired:
             self.journal.begun(one.ref, settling.kind_of(one))
         self.waiting: dict[str, Pending] = {}
@@ -123,14 +126,21 @@ class Session:
             output = await rooted(
                 self.tasks, self.function(self.context), f"the handler of {self.function.id!r}"
             )
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if not self.unwinding:
-                ending.raised(self, error)
+            if isinstance(error, GeneratorExit) and self.tasks.closed:
+                raise
+            self._ended(ending.raised, error)
         else:
+            self._ended(ending.returned, output)
+
+    def _ended(self, how: Callable[[Session, Any], None], what: Any) -> None:
+        try:
             if not self.unwinding:
-                ending.returned(self, output)
+                how(self, what)
+        except Exception as error:
+            self.crash(error)
 
     @property
     def replaying(self) -> bool:
@@ -145,7 +155,7 @@ class Session:
             key, entry, lone = self._meet(op)
             if lone:
                 if self._spent >= _STEPS_PER_TURN or perf_counter() - self.tasks.resumed > _SECONDS_PER_TURN:
-                    await self._yield()
+                    await self._yield(op, key, entry)
                 if entry is None:
                     if isinstance(op, ops.Call) and op.timeout is None and self._begins_anew(key):
                         self.rounds.live = True
@@ -166,10 +176,15 @@ class Session:
         ref = reference(key)
         return not (self.halted or ref in self.fired or ref in self.armed)
 
-    async def _yield(self) -> None:
-        """Let others have the loop: a long replay must not hold it up."""
+    async def _yield(self, op: ops.Operation, key: Key, entry: Entry | None) -> None:
+        """Let others have the loop: a long replay must not hold it up. The step is met, and may be withdrawn."""
         self._spent = 0
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if not self.unwinding:
+                self.withdraw(Pending(op, key, entry, None, lone=True))
+            raise
 
     def _meet(self, op: ops.Operation) -> tuple[Key, Entry | None, bool]:
         """Which step this is, what is known of it, and whether it is all that the run does."""

@@ -379,3 +379,55 @@ async def test_what_was_handled_before_is_no_context_of_a_later_error(store):
         error = await failure_of(t, f)
     assert error.name == "ValueError"
     assert "handled" not in error.stack
+
+
+async def test_system_exit_in_a_task_of_the_handler_is_an_error_of_the_handler(store):
+    async def leave():
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        await asyncio.gather(leave(), ctx.step.sleep("nap", "1h"))
+
+    async with TestEngine([f], store=store) as t:
+        error = await failure_of(t, f)
+    assert (error.name, error.message) == ("SystemExit", "3")
+
+
+async def test_a_generator_exit_of_the_handler_is_an_error_of_the_handler(store):
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        raise GeneratorExit("own")
+
+    async with TestEngine([f], store=store) as t:
+        assert (await failure_of(t, f)).name == "GeneratorExit"
+
+
+async def test_a_group_that_is_nested_deeper_than_calls_can_be_fails_the_run(store):
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        error = ValueError("innermost")
+        for _ in range(900):
+            error = ExceptionGroup("group", [error])
+        raise error
+
+    async with TestEngine([f], store=store) as t:
+        assert (await failure_of(t, f)).name == "ExceptionGroup"
+
+
+async def test_a_group_of_nothing_but_non_retriable_errors_in_a_step_is_not_retried(store):
+    log = []
+    error = ExceptionGroup("group", [durable.NonRetriableError("no")])
+    async with TestEngine([f := one_step(failing(9, error, log))], store=store) as t:
+        assert (await failure_of(t, f)).name == "NonRetriableError"
+    assert log == [0]
+
+
+async def test_a_group_in_a_step_is_retried_when_its_leaf_says(store):
+    log = []
+    error = ExceptionGroup("group", [durable.RetryAfterError("busy", "7h")])
+    async with TestEngine([f := one_step(failing(1, error, log))], store=store) as t:
+        began = t.now
+        await t.invoke(f)
+        assert (t.now - began).total_seconds() == 7 * 3600
