@@ -14,15 +14,51 @@ from durable._executor import arming, ending
 from durable._executor.callbacks import store_form
 from durable._executor.draft import Pending, Phase
 from durable._executor.driver import owner
-from durable.context import Attempt
+from durable.context import Attempt, attempting
 from durable.errors import Interrupt, NestedStepError
 from durable.records import MemoState
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from durable._core.journal import Key
     from durable._executor.session import Session
 
-__all__ = ["alone", "beside"]
+__all__ = ["HandlerTask", "alone", "beside"]
+
+
+class HandlerTask(asyncio.Task[None]):
+    """The task of a handler's root frame, in which lone callbacks execute.
+
+    It counts the cancellations that they cause themselves: before Python 3.13 a `TaskGroup` that has failed leaves
+    one behind, which is none of the handler.
+    """
+
+    __slots__ = ("of_callbacks",)
+
+    def __init__(self, coro: Coroutine[Any, Any, None], **options: Any) -> None:
+        self.of_callbacks = 0
+        super().__init__(coro, **options)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """See `asyncio.Task.cancel`."""
+        cancelled = super().cancel(msg)
+        if cancelled and attempting.get() is not None:
+            self.of_callbacks += 1
+        return cancelled
+
+    def uncancel(self) -> int:
+        """See `asyncio.Task.uncancel`."""
+        if self.of_callbacks and attempting.get() is not None:
+            self.of_callbacks -= 1
+        return super().uncancel()
+
+    def was_cancelled(self, before: int) -> bool:
+        """Whether the handler was cancelled since `before`; what a callback has left behind is cleared away."""
+        while self.of_callbacks:
+            self.of_callbacks -= 1
+            super().uncancel()
+        return self.cancelling() > before
 
 
 async def alone(session: Session, op: Call, key: Key) -> Any:
@@ -45,14 +81,16 @@ async def alone(session: Session, op: Call, key: Key) -> Any:
     except asyncio.CancelledError as error:
         if session.unwinding:
             raise
-        if task.cancelling() > cancelling:
+        if task.was_cancelled(cancelling):
             session.withdraw(pending)
             raise
         failed_for_good = _failed(session, pending, error)
     except BaseException as error:  # SystemExit in a callback is an error of the step, too
+        task.was_cancelled(cancelling)
         failed_for_good = _failed(session, pending, error)
     else:
-        if task.cancelling() > cancelling:  # the callback swallowed a cancellation of the handler's
+        # The callback may have swallowed a cancellation of the handler's.
+        if task.cancelling() > cancelling and task.was_cancelled(cancelling):
             session.withdraw(pending)
             raise asyncio.CancelledError
         session.record(pending, MemoState.VALUE, data)

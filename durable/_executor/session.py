@@ -77,7 +77,7 @@ class Session:
         )
         self.active = 0
         self.callbacks: set[asyncio.Task[Any]] = set()
-        self.root: asyncio.Task[None] | None = None
+        self.root: calling.HandlerTask | None = None
         self.tasks = RunTasks(self.rounds.quiet.touch)
         self._spent = 0
         self.size = sum(len(memo.value or b"") for memo in history.memos)
@@ -108,7 +108,7 @@ class Session:
 
     def start(self) -> None:
         """Call the handler from the top."""
-        self.root = asyncio.Task(self._main(), loop=self.host.loop, name=f"durable {self.run_id}")
+        self.root = calling.HandlerTask(self._main(), loop=self.host.loop, name=f"durable {self.run_id}")
 
     async def _main(self) -> None:
         try:

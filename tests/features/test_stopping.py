@@ -175,3 +175,81 @@ async def test_a_handler_may_still_clean_up_after_drift(store):
         with pytest.raises(durable.RunFailed):
             await (await t.get_run(run.id)).result()
         assert cleaned == [1]
+
+
+async def test_a_callback_may_handle_the_failure_of_its_own_group(store):
+    async def fail():
+        await asyncio.sleep(0)
+        raise ValueError("inside")
+
+    async def callback():
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        except* ValueError:
+            pass
+        return "handled"
+
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        async with asyncio.timeout(60):
+            found = await ctx.step.run("s", callback)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        return found
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f) == "handled"
+
+
+async def test_a_step_that_is_cancelled_while_others_have_the_loop_is_withdrawn(store):
+    called = []
+
+    async def call(name):
+        called.append(name)
+
+    @durable.function("f", retries=0)
+    async def f(ctx):
+        for n in range(50):  # as many as are met without a pause
+            await ctx.step.sleep(f"s{n}", 0)
+        task = asyncio.current_task()
+        if len(called) < 1:
+            asyncio.get_running_loop().call_soon(task.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await ctx.step.run("loser", call, "loser")
+            task.uncancel()
+            await ctx.step.run("fallback", call, "fallback")
+        await ctx.step.sleep("nap", "1h")
+        return "done"
+
+    async with TestEngine([f], store=store) as t:
+        run = await t.start(f)
+        assert await run.result() == "done"
+        assert called == ["fallback"]
+        assert {one.id: one.status for one in await run.steps()}["loser"] == "withdrawn"
+
+
+async def test_a_lone_step_that_was_withdrawn_before_is_told(store, caplog):
+    passes = []
+
+    @durable.function("f")
+    async def f(ctx):
+        passes.append(1)
+        nap = asyncio.ensure_future(ctx.step.sleep("long", "2h")) if len(passes) == 1 else None
+        if nap is None:
+            await ctx.step.sleep("long", "2h")
+        else:
+            await asyncio.sleep(0)
+            nap.cancel()
+        await ctx.step.sleep("short", "1m")
+
+    async with TestEngine([f], store=store, max_warm=0) as t:
+        await t.start(f)
+        await t.until_idle()
+        run = t.advance("1m")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(run, 0.5)
+        for _ in range(50):
+            await asyncio.sleep(0)
+    assert "awaits only steps that it has withdrawn before" in caplog.text
