@@ -306,7 +306,7 @@ class Engine(Control):
         outcome = answer.outcomes[0]
         if outcome.run == run_id and outcome.verb in (Verb.RUN, Verb.BUFFERED):
             if outcome.verb is Verb.RUN:
-                service.started(run_id)
+                service.watchers.started(run_id)
             return Run(self, self._fresh(event, blueprint.key, run_id, answer.seq))
         if outcome.run is None:
             raise RunFailed(f"{blueprint.id!r} did not start: {outcome.reason}", run_id=run_id)

@@ -18,12 +18,13 @@ from durable._executor.chores import Chores
 from durable._executor.driver import TaskFactory
 from durable._executor.intake import Intake
 from durable._executor.patience import patiently
+from durable._executor.watching import Watchers
 from durable._executor.worker import Worker
 from durable.errors import DurableError, DurableWarning, StoreError
 from durable.records import Cancellation, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
     from random import Random
 
     from durable.clock import Clock
@@ -37,12 +38,6 @@ __all__ = ["Service"]
 
 _log = logging.getLogger("durable.engine")
 
-_RECENT = 256
-"""Ends that are kept, for those who ask for a result a moment too late."""
-
-_STARTED = 10_000
-"""Runs that were started here of which is known that their end was not told yet."""
-
 _LOOK_AGAIN_SECONDS = 0.05
 _SELDOM_SECONDS = 5.0
 """How often a run that somebody else may execute is looked at, by those who wait for its end."""
@@ -55,6 +50,10 @@ _AT_ONCE_MS = 200
 
 _TASKS_SECONDS = 5.0
 """How long the engine's own tasks have to end, once they are cancelled."""
+
+
+def _left(run_id: str) -> DurableError:
+    return DurableError(f"the engine was left before run {run_id} has ended; it goes on where it is hosted")
 
 
 class Service:
@@ -93,9 +92,7 @@ class Service:
         self.hurried = False
         self.failed: asyncio.Future[BaseException] = self.loop.create_future()
         """Resolves with what has stopped the engine's own work, if anything ever does."""
-        self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
-        self._recent: dict[str, RunRecord] = {}
-        self._started: dict[str, None] = {}
+        self.watchers = Watchers(self.loop)
         self._pulsed: asyncio.Future[None] | None = None
         self.threads = Threads(options.max_threads)
         self.worker = worker(
@@ -161,9 +158,7 @@ class Service:
         _log.critical("the engine has failed: leave it and enter it again", exc_info=error)
         self.failed.set_result(error)
         self.intake.close()
-        for watcher in [one for watchers in self._watchers.values() for one in watchers]:
-            if not watcher.done():
-                watcher.set_exception(self._failure())
+        self.watchers.give_up(lambda _: self._failure())
         self.pulse()
 
     def check(self) -> None:
@@ -275,7 +270,7 @@ class Service:
                 ", ".join(left),
             )
         self.intake.close()
-        self._forget_watchers()
+        self.watchers.give_up(_left)
         try:
             async with asyncio.timeout(_HURRIED_MS / 1000):
                 await self.store.leave(self.clock.now_ms(), self.id)
@@ -343,14 +338,6 @@ class Service:
                 stacklevel=4,
             )
 
-    def _forget_watchers(self) -> None:
-        for run_id, watchers in self._watchers.items():
-            for watcher in watchers:
-                if not watcher.done():
-                    text = f"the engine was left before run {run_id} has ended; it goes on where it is hosted"
-                    watcher.set_exception(DurableError(text))
-        self._watchers.clear()
-
     # ------------------------------------------------------------ rest and pulse
 
     @property
@@ -379,37 +366,16 @@ class Service:
 
     # ------------------------------------------------------------ ends of runs
 
-    def started(self, run_id: str) -> None:
-        """A run was started here: who waits for its end need not look whether it has come already."""
-        self._started[run_id] = None
-        if len(self._started) > _STARTED:
-            del self._started[next(iter(self._started))]
-
-    def watch(self, run_id: str) -> tuple[asyncio.Future[RunRecord], Callable[[], None]]:
-        """Resolves with the end of a run that executes here; and how to stop watching."""
-        watcher: asyncio.Future[RunRecord] = self.loop.create_future()
-        if run_id in self._recent:
-            watcher.set_result(self._recent[run_id])
-            return watcher, lambda: None
-        watchers = self._watchers.setdefault(run_id, [])
-        watchers.append(watcher)
-
-        def forget() -> None:
-            if watcher in watchers:
-                watchers.remove(watcher)
-            if not watchers:
-                self._watchers.pop(run_id, None)
-
-        return watcher, forget
-
     async def until_ended(self, run: Run) -> None:
         """Return when a run has ended; its handle knows how."""
         if run.status.ended:
             return
-        ended, forget = self.watch(run.id)
+        ended, forget = self.watchers.watch(run.id)
         try:
             ours = f"{run.app}/{run.function_id}" in self.options.functions
-            told = self.worker.has(run.id) or (ours and run.id in self._started and not self.chores.peers)
+            told = self.worker.has(run.id) or (
+                ours and self.watchers.is_new(run.id) and not self.chores.peers
+            )
             if not ended.done() and not told:  # an end that came before the watch is in the store
                 await run.refresh()
             look_again = _LOOK_AGAIN_SECONDS
@@ -439,7 +405,7 @@ class Service:
 
     def _run_cancelled(self, run_id: str) -> None:
         """A run was cancelled: that is its end, though a callback of it may still be in flight."""
-        if run_id in self._watchers or self.worker.has(run_id):
+        if run_id in self.watchers or self.worker.has(run_id):
             self.worker.keep(self._tell_cancelled(run_id))
 
     async def _tell_cancelled(self, run_id: str) -> None:
@@ -448,7 +414,7 @@ class Service:
         except StoreError:
             return  # whoever waits looks again by himself
         if history is not None and history.run.status is RunStatus.CANCELLED:
-            self._tell(history.run)
+            self.watchers.tell(history.run)
 
     def _admitted(
         self, admissions: Sequence[Admission], answer: Admitted, now: int, request: Request
@@ -458,15 +424,5 @@ class Service:
 
     def _run_ended(self, record: RunRecord) -> None:
         self.chores.has_grown()
-        self._started.pop(record.id, None)
-        self._tell(record)
+        self.watchers.tell(record)
         self.pulse()
-
-    def _tell(self, record: RunRecord) -> None:
-        """Tell whoever waits for a run how it has ended."""
-        self._recent[record.id] = record
-        if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
-        for watcher in self._watchers.pop(record.id, ()):
-            if not watcher.done():
-                watcher.set_result(record)

@@ -19,6 +19,7 @@ from durable._executor import arming, callbacks, ending, hearing
 from durable._executor.alarm import Alarm
 from durable._executor.committer import Committer
 from durable._executor.judging import judge
+from durable._executor.keeping import Keepers
 from durable._executor.patience import patiently
 from durable._executor.post import Post
 from durable._executor.session import Session
@@ -64,7 +65,6 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger("durable.worker")
 _RETRY_SECONDS = 0.2
-_CLOSE_SECONDS = 2.0
 
 
 class Worker:
@@ -118,7 +118,7 @@ class Worker:
         self.alarm = Alarm(self.loop, clock, self.warm, self._wanted.set)
         self._asked = False
         self._asking = False
-        self._keepers: set[asyncio.Task[None]] = set()
+        self.keepers = Keepers(self.loop, self._pulse)
         self.draining = False
 
     # ------------------------------------------------------------ asking for work
@@ -156,7 +156,7 @@ class Worker:
         if (
             self._wanted.is_set()
             or self._asking
-            or self._keepers
+            or self.keepers
             or len(self.post)
             or not self.committer.at_rest
         ):
@@ -226,15 +226,7 @@ class Worker:
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
         """See `host.Host`."""
-        task: asyncio.Task[None] = asyncio.Task(work, loop=self.loop)
-        self._keepers.add(task)
-        task.add_done_callback(self._kept)
-
-    def _kept(self, task: asyncio.Task[None]) -> None:
-        self._keepers.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("the engine failed in the background", exc_info=error)
-        self._pulse()
+        self.keepers.keep(work)
 
     async def _judge(self, candidates: Iterable[Candidate]) -> None:
         self.committer.decide(await judge(candidates))
@@ -447,7 +439,4 @@ class Worker:
         self.alarm.stop()
         for session in self.warm.all():
             self._evict(session)
-        while self._keepers:
-            done, late = await asyncio.wait(self._keepers, timeout=_CLOSE_SECONDS)
-            for task in late if not done else ():
-                task.cancel()
+        await self.keepers.end()

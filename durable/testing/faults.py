@@ -190,7 +190,7 @@ async def _take_apart(service: Service) -> None:
     worker = service.worker
     had_started = bool(service.tasks)
     for _ in range(2):  # a task may make another while it is taken apart
-        for task in (*service.tasks, *worker._keepers):  # noqa: SLF001 - as above
+        for task in (*service.tasks, *worker.keepers.tasks):
             task.cancel()
         await asyncio.gather(*service.tasks, return_exceptions=True)
         service.tasks.clear()
