@@ -12,12 +12,14 @@ import orjson
 from durable._core import operations as ops
 from durable.errors import SerializationError, SignalConflictError, StepError
 from durable.failures import ErrorRecord, error_record
-from durable.records import Cause, MemoState, RunStatus, StepKind
+from durable.records import Cause, Effect, MemoState, RunStatus, StepKind
 
 if TYPE_CHECKING:
-    from durable.records import Fired, Memo, StoredEvent
+    from collections.abc import Iterator
 
-__all__ = ["document_of", "event_json", "kind_of", "raised", "settle"]
+    from durable.records import Fired, History, Memo, StoredEvent
+
+__all__ = ["begun", "document_of", "event_json", "raised", "settle"]
 
 NULL = b"null"
 
@@ -76,9 +78,19 @@ _KINDS = {
 }
 
 
-def kind_of(fired: Fired) -> StepKind | None:
-    """The kind of the step that waited, where what has fired tells it: the time-outs of all waits look alike."""
-    return _KINDS.get(fired.cause) if fired.timer is None else fired.timer.kind
+def begun(history: History) -> Iterator[tuple[str, StepKind | None]]:
+    """The names and kinds of the steps that have, or had, a timer or a wait.
+
+    What has fired tells the kind as a rule; only the time-outs of all kinds of waits look alike.
+    """
+    for timer in history.timers:
+        if timer.effect is Effect.RESUME:
+            yield timer.ref, timer.kind
+    for wait in history.waits:
+        if wait.effect is Effect.RESUME:
+            yield wait.ref, wait.kind
+    for fired in history.fired:
+        yield fired.ref, _KINDS.get(fired.cause) if fired.timer is None else fired.timer.kind
 
 
 def document_of(event: StoredEvent) -> dict[str, Any]:

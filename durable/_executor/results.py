@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STOPPING",
+    "check_place",
     "check_size",
     "check_steps",
     "delivered",
@@ -118,6 +119,23 @@ def notice_repetition(session: Session, key: Key) -> None:
         session.host.warn_once(
             f"function {session.function.id!r}: step id {key[0]!r} is used by parallel branches at once; its "
             "repetitions are counted in call order: give each branch an id of its own"
+        )
+
+
+def check_place(session: Session, op: ops.Operation) -> None:
+    """A step is called outside of the handler's own task: by a task of the run, or by anybody who has kept `ctx`.
+
+    Raises:
+        RuntimeError: The run has ended, or its handler executes in another event loop.
+    """
+    if session.end is not None:
+        raise RuntimeError(
+            f"step {op.step!r} was called after its run {session.run_id} has ended: do not keep `ctx` beyond it"
+        )
+    if asyncio.get_running_loop() is not session.host.loop:
+        raise RuntimeError(
+            f"step {op.step!r} of run {session.run_id} was called in another event loop than its handler's: "
+            "call steps from the handler and its tasks"
         )
 
 

@@ -58,14 +58,8 @@ class Session:
         self.armed |= {one.ref for one in history.waits if one.effect is Effect.RESUME}
         self._began = {one.ref: one.started for one in history.timers if one.started}
         self._began |= {one.ref: one.started for one in history.waits if one.started}
-        for timer in history.timers:
-            if timer.effect is Effect.RESUME:
-                self.journal.begun(timer.ref, timer.kind)
-        for wait in history.waits:
-            if wait.effect is Effect.RESUME:
-                self.journal.begun(wait.ref, wait.kind)
-        for one in history.fired:
-            self.journal.begun(one.ref, settling.kind_of(one))
+        for ref, kind in settling.begun(history):
+            self.journal.begun(ref, kind)
         self.waiting: dict[str, Pending] = {}
         self.rounds = Rounds(
             host.loop,
@@ -200,6 +194,8 @@ class Session:
         task = asyncio.current_task()
         if self.tasks.unwinding:
             raise Interrupt if task is self.root else asyncio.CancelledError
+        if task is not self.root:
+            results.check_place(self, op)
         key = self.journal.identify(op.step)
         entry = self.journal.meet(key, op.kind)
         if key[1] and task is not self.root:

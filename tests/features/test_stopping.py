@@ -203,7 +203,8 @@ async def test_a_callback_may_handle_the_failure_of_its_own_group(store):
         assert await t.invoke(f) == "handled"
 
 
-async def test_a_step_that_is_cancelled_while_others_have_the_loop_is_withdrawn(store):
+async def test_a_step_that_is_cancelled_while_others_have_the_loop_is_withdrawn(store, monkeypatch):
+    monkeypatch.setattr("durable._executor.session._SECONDS_PER_TURN", -1)  # they have it before each step
     called = []
 
     async def call(name):
@@ -211,10 +212,8 @@ async def test_a_step_that_is_cancelled_while_others_have_the_loop_is_withdrawn(
 
     @durable.function("f", retries=0)
     async def f(ctx):
-        for n in range(50):  # as many as are met without a pause
-            await ctx.step.sleep(f"s{n}", 0)
         task = asyncio.current_task()
-        if len(called) < 1:
+        if not called:
             asyncio.get_running_loop().call_soon(task.cancel)
             with pytest.raises(asyncio.CancelledError):
                 await ctx.step.run("loser", call, "loser")
@@ -253,3 +252,33 @@ async def test_a_lone_step_that_was_withdrawn_before_is_told(store, caplog):
         for _ in range(50):
             await asyncio.sleep(0)
     assert "awaits only steps that it has withdrawn before" in caplog.text
+
+
+async def test_a_step_of_a_run_that_has_ended_says_so(store):
+    kept = []
+
+    @durable.function("f")
+    async def f(ctx):
+        kept.append(ctx)
+
+    async with TestEngine([f], store=store) as t:
+        await t.invoke(f)
+        with pytest.raises(RuntimeError, match=r"step 'late'.*has ended"):
+            await kept[0].step.sleep("late", "1h")
+
+
+async def test_a_step_of_another_event_loop_says_so(store):
+    def elsewhere(ctx):
+        async def step():
+            with pytest.raises(RuntimeError, match=r"step 'there'.*event loop"):
+                await ctx.step.sleep("there", "1h")
+
+        asyncio.run(step())
+
+    @durable.function("f")
+    async def f(ctx):
+        await asyncio.to_thread(elsewhere, ctx)
+        return "here"
+
+    async with TestEngine([f], store=store) as t:
+        assert await t.invoke(f) == "here"
