@@ -242,8 +242,13 @@ def refused(session: Session, draft: Draft, error: UnstorableError) -> bool:
     failure.__cause__ = error
     _log.error("run %s of %r fails: %s", session.run_id, session.function.id, failure)
     session.end = None
-    abort(session, failure)
+    session.host.keep(_fail_for_good(session, failure))
     return True
+
+
+async def _fail_for_good(session: Session, error: Exception) -> None:
+    await unwind(session)
+    _announce(session, End(RunStatus.FAILED, error=error_record(error).encode()))
 
 
 # ---------------------------------------------------------------- unwinding
