@@ -72,6 +72,7 @@ class Session:
         self.active = 0
         self.callbacks: set[asyncio.Task[Any]] = set()
         self.root: calling.HandlerTask | None = None
+        self.free = False
         self.tasks = RunTasks(self.rounds.quiet.touch)
         self._spent = 0
         self.size = sum(len(memo.value or b"") for memo in history.memos)
@@ -401,7 +402,7 @@ class Session:
     def resume(self, history: History) -> None:
         """The run, parked warm until now, is ours again."""
         self.gen = history.run.gen
-        self.parked = False
+        self.parked = self.free = False
         self._stay()
         self.hear(history.fired)
 

@@ -352,13 +352,15 @@ class Worker:
         elif answer.state is CommitState.OUTDATED or session.gen != commit.gen:
             hearing.refused(session, draft)
         elif session.end is None and not session.lost:
-            _log.warning("run %s was taken over by another engine; it is left to it", session.run_id)
+            say = _log.debug if session.free else _log.warning  # a run that rests may go to any engine
+            say("run %s was taken over by another engine; it is left to it", session.run_id)
             self._lose(session)
         else:
             session.lost = True
             self._over(session, None)
 
     def _went(self, session: Session, commit: Commit) -> None:
+        session.free = isinstance(commit.then, Park)
         if commit.then is session.end or isinstance(commit.then, End):
             self._over(session, commit.then)
         elif isinstance(commit.then, Park) and session.may_rest(commit.gen):
