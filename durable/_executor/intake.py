@@ -19,7 +19,7 @@ from durable._core.rerun import kept_memos
 from durable._executor.post import SLICE
 from durable.codec import encode
 from durable.durations import shown
-from durable.errors import EventRejected, EventTooLarge, StoreError
+from durable.errors import EventRejected, EventTooLarge, StoreError, UnstorableError
 from durable.events import check_sendable
 from durable.records import Admission, Duplicate, New, NewEvent, Outdated, Parent, Request
 
@@ -220,7 +220,7 @@ class Intake:
             self.busy = True
             parcels = self._gather()
             try:
-                await self._deliver(parcels)
+                await self._deliver_all(parcels)
             except Exception as error:
                 _fail(parcels, error)
             except asyncio.CancelledError:
@@ -228,6 +228,19 @@ class Intake:
                 _fail(parcels, StoreError(unknown))
                 raise
             self.busy = False
+
+    async def _deliver_all(self, parcels: list[_Parcel]) -> None:
+        """Together; where one of them can never be stored, each by itself, so that it spoils no other."""
+        try:
+            await self._deliver(parcels)
+        except UnstorableError:
+            if len(parcels) == 1:
+                raise
+            for parcel in parcels:
+                try:
+                    await self._deliver([parcel])
+                except Exception as error:
+                    _fail([parcel], error)
 
     def _gather(self) -> list[_Parcel]:
         taken: list[_Parcel] = []

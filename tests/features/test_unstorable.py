@@ -158,3 +158,15 @@ async def test_a_run_whose_failure_cannot_be_held_either_is_left_and_holds_up_no
         assert (await run.refresh()).status == "running"
     async with TestEngine([event, small], store=store) as t:
         assert len(await (await t.get_run(run.id)).result()) == 2 * LARGEST, "a larger store goes on with it"
+
+
+async def test_an_event_that_the_store_cannot_hold_spoils_none_that_is_sent_beside_it(narrow):
+    store, limit = narrow
+    async with TestEngine([small], store=store) as t:
+        await limit()
+        texts = ["a", "x" * 2 * LARGEST, "b"]
+        sent = await asyncio.gather(
+            *(t.send(durable.Event("said", {"text": text})) for text in texts), return_exceptions=True
+        )
+        assert [isinstance(one, durable.StoreError) for one in sent] == [False, True, False]
+        assert [event.data["text"] async for event in t.events(name="said")] == ["b", "a"]
