@@ -59,6 +59,8 @@ class RunTasks:
         self.resumed = perf_counter()
         self.unwinding = False
         self.stuck = False
+        self.refused: dict[asyncio.Task[Any] | None, int] = {}
+        """How many steps each task was refused while the run is taken apart."""
         self.closed = False
         self.abandoned = False
         self._touch = touch

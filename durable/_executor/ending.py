@@ -182,7 +182,7 @@ async def _slowed(session: Session) -> None:
     if session.tasks.stuck:
         await session.host.loop.create_future()
     task = asyncio.current_task()
-    refused = session.refused[task] = session.refused.get(task, -1) + 1
+    refused = session.tasks.refused[task] = session.tasks.refused.get(task, -1) + 1
     session.tasks.stuck = refused > _MOST_REFUSALS
     if refused:
         with suppress(Interrupt, asyncio.CancelledError):

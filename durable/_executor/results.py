@@ -102,9 +102,9 @@ def _place() -> FrameType | None:
 
 def notice_forlorn(session: Session) -> None:
     """Say once that the handler waits only for what it has given up before: it executes, for ever perhaps."""
-    if session.told_forlorn:
+    if session.rounds.told_forlorn:
         return
-    session.told_forlorn = True
+    session.rounds.told_forlorn = True
     _log.warning(
         "run %s of %r awaits only steps that it has withdrawn before, and goes on when it cancels them again: %s",
         session.run_id,

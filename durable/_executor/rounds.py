@@ -50,6 +50,7 @@ class Rounds:
         self.live = live
         self.unanswered = 0
         self.stopped = False
+        self.told_forlorn = False
         self.quiet = Quiet(loop, self._on_quiet)
         self._journal = journal
         self._owed = 0

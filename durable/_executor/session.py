@@ -79,8 +79,6 @@ class Session:
         self.outbox = Outbox(host.loop)
         self.parked = False
         self.resting = False
-        self.told_forlorn = False
-        self.refused: dict[asyncio.Task[Any] | None, int] = {}
         self.halted = False
         self.loose = False
         self.lost = False
