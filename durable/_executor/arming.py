@@ -17,7 +17,8 @@ from durable._core.admission import event_wait
 from durable._core.settling import document_of
 from durable._executor.draft import Phase
 from durable._executor.driver import owner
-from durable.errors import EventRejected, LimitError, SerializationError, StepError, StoreError
+from durable._executor.patience import patiently
+from durable.errors import EventRejected, LimitError, SerializationError, StepError
 from durable.events import check_signal
 from durable.failures import ErrorRecord, error_record
 from durable.records import Admission, Effect, MemoState, Signal, Timer, Wait
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["arm", "check_deadline", "retry"]
 
 _log = logging.getLogger("durable.session")
-
-_RETRY_SECONDS = 1.0
 
 
 def arm(session: Session, pending: Pending) -> None:
@@ -99,13 +98,8 @@ async def _later(
 ) -> None:
     owner.set(None)
     try:
-        while True:
-            try:
-                await ready()
-                break
-            except StoreError as error:
-                _log.error("run %s: step %r cannot begin yet (%s)", session.run_id, pending.op.step, error)
-                await asyncio.sleep(_RETRY_SECONDS)
+        what = f"run {session.run_id}: step {pending.op.step!r} cannot begin yet"
+        await patiently(ready, _log.error, what)
         if session.unwinding or session.halted or pending.phase is not Phase.ACTIVE:
             return
         with _refusing(session, pending):
